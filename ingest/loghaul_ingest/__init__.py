@@ -1,0 +1,1 @@
+"""The server side of loghaul: worker, stores, query language, command line."""

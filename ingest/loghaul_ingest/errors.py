@@ -1,0 +1,45 @@
+"""Every error that the server side raises on purpose.
+
+    IngestError             base; `permanent` decides between retry and dead letter
+    ├── StoreError          a store cannot answer or write
+    │   └── StoreDamaged    it answers, but what it holds is broken
+    ├── SourceError         chunks cannot be fetched
+    ├── NotFound            no such run, file, line                  (exit code 3)
+    └── UsageError          the request makes no sense               (exit code 2)
+
+Messages say what failed and what happens next or what to do.
+"""
+
+from __future__ import annotations
+
+
+class IngestError(Exception):
+    """Base of all. `permanent`: trying again cannot help."""
+
+    permanent = False
+
+
+class StoreError(IngestError):
+    """A store cannot answer or write."""
+
+
+class StoreDamaged(StoreError):
+    """A store holds something broken; the message names what and how to go on."""
+
+    permanent = True
+
+
+class SourceError(IngestError):
+    """Chunks cannot be fetched."""
+
+
+class NotFound(IngestError):
+    """There is no such run, file or line."""
+
+    permanent = True
+
+
+class UsageError(IngestError):
+    """The request makes no sense; the message says what would."""
+
+    permanent = True

@@ -1,0 +1,173 @@
+"""The seam between the pipeline and what keeps its blocks: `Writer`, `Reader`.
+
+A store only has to propose: `candidates` returns every block in which a query could match, and
+may return too many. The predicate (`loghaul_ingest.query`) reads the block and decides. So no two
+stores can differ in what a query means. Every store passes `tests/contract/test_store.py`.
+
+Writer is asynchronous because a worker fetches while it writes; Reader is not, and may be used by
+several threads and, for stores on disk, by several processes while a writer writes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple, Protocol
+
+from loghaul.chunk import Mark, StreamKey
+from loghaul_ingest.block import Block, BlockKey, Extent, Facts, Head
+from loghaul_ingest.query.proposal import Proposal
+
+
+class Batch(NamedTuple):
+    """What is written at once.
+
+    blocks     in ascending offset per stream
+    facts      of every stream that is new in this batch, or whose end or gaps became known;
+               they replace what was stored of the stream (an end is never taken back, gaps are
+               joined)
+    """
+
+    blocks: Sequence[Block]
+    facts: Sequence[Facts] = ()
+
+
+class Writer(Protocol):
+    """The writing half, used by one worker. Errors are StoreError; `permanent` tells which."""
+
+    async def extents(self, streams: Collection[StreamKey]) -> Mapping[StreamKey, Extent | None]:
+        """Return what is stored of each stream: `Extent()` of an unknown one, None where its run
+        was deleted (what still comes of it is to be dropped). Sees every write that returned,
+        of any worker.
+        """
+        ...
+
+    async def write(self, batch: Batch) -> Sequence[BlockKey]:
+        """Create the blocks; return only when they are durable.
+
+        Returns the keys that stood there already: those blocks were not written, the others were.
+        Idempotent. Raises without having promised anything: the same batch may be written again.
+        """
+        ...
+
+    async def compact(self, stream: StreamKey) -> int:
+        """Merge small neighbouring blocks of a stream into large ones; return how many vanished.
+
+        Changes no byte, no event and no count that a reader can see, at no moment. Repairs
+        overlaps that it meets. Empty case: 0.
+        """
+        ...
+
+    async def delete_run(self, run: str) -> bool:
+        """Remove a run at once and leave a tombstone; False if there was none."""
+        ...
+
+    async def close(self) -> None:
+        """Release everything. Idempotent."""
+        ...
+
+
+class Stored(NamedTuple):
+    """The bytes of a block as a reader gets them."""
+
+    head: Head
+    data: bytes
+    marks: tuple[Mark, ...]
+
+
+class StreamRow(NamedTuple):
+    """A stream and its totals.
+
+    stored       bytes stored, overlaps not counted twice: complete when it equals end.length
+    holes        ascending (offset, length) not stored below the end; gaps of facts are among them
+    """
+
+    facts: Facts
+    stored: int
+    lines: int
+    progress: int
+    levels: Mapping[str, int]
+    time_min: int | None
+    time_max: int | None
+    holes: tuple[tuple[int, int], ...]
+
+
+class RunRow(NamedTuple):
+    """A run in the list of runs; computed from its streams by `loghaul_ingest.runs.summarise`.
+
+    status   "running", "completed", "failed", "canceled", "lost"
+    started, ended   microseconds since the epoch
+    """
+
+    run: str
+    experiment: str
+    name: str
+    tags: Mapping[str, str]
+    status: str
+    started: int
+    ended: int | None
+    nodes: int
+    attempts: int
+    lines: int
+    errors: int
+
+
+class Tally(NamedTuple):
+    """Counts from counters, without reading a block.
+
+    counts      (bucket start in microseconds, level or "") -> events
+    straddling  heads of blocks that lie in more than one bucket or over an edge of the range, and
+                are in no count: read them
+    """
+
+    counts: Mapping[tuple[int, str], int]
+    straddling: Sequence[Head]
+
+
+class Reader(Protocol):
+    """The reading half. Never changes anything."""
+
+    def runs(self) -> Sequence[RunRow]:
+        """All runs, newest start first. Empty case: ()."""
+        ...
+
+    def streams(self, run: str) -> Sequence[StreamRow]:
+        """The streams of a run, by start of the writer, writer and name. Unknown run: ()."""
+        ...
+
+    def heads(self, stream: StreamKey, start: int = 0, end: int | None = None) -> Iterator[Head]:
+        """Blocks of a stream that hold a byte of [start, end), by offset. Unknown stream: none.
+
+        Overlapping blocks are all given: a caller skips what it has had.
+        """
+        ...
+
+    def load(self, keys: Sequence[BlockKey]) -> Iterator[Stored]:
+        """The bytes of blocks, in the order of `keys`; one that vanished meanwhile (compacted,
+        deleted) is left out: the caller asks `heads` again.
+        """
+        ...
+
+    def candidates(
+        self,
+        proposal: Proposal,
+        runs: Iterable[str] | None = None,
+        before: int | None = None,
+    ) -> Iterator[Head]:
+        """Every block in which `proposal` could hold, by greatest time, newest first.
+
+        runs     only these; None: all
+        before   only blocks whose least time is below (microseconds)
+        Lazy: taking the first few must not cost what taking all does. No transaction stays open
+        while the caller is away.
+        """
+        ...
+
+    def tally(
+        self, runs: Iterable[str] | None, since: int | None, until: int | None, bucket_us: int
+    ) -> Mapping[StreamKey, Tally]:
+        """Counts per stream over [since, until) in buckets from the epoch, text and events only."""
+        ...
+
+    def close(self) -> None:
+        """Release everything. Idempotent."""
+        ...
