@@ -1,0 +1,29 @@
+"""What all tests share: the flag for slow rounds, and a clean environment."""
+
+import os
+
+import pytest
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--slow", action="store_true", help="run fault tests with 100 rounds instead of 10"
+    )
+
+
+def pytest_collection_modifyitems(config, items):
+    if config.getoption("--slow"):
+        return
+    skip = pytest.mark.skip(reason="many rounds; run with --slow")
+    for item in items:
+        if "slow" in item.keywords:
+            item.add_marker(skip)
+
+
+@pytest.fixture(autouse=True)
+def no_settings_of_the_machine(monkeypatch, tmp_path_factory):
+    """No test sees or touches the home, spool or run of whoever starts the tests."""
+    for name in list(os.environ):
+        if name.startswith("LOGHAUL_"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("LOGHAUL_HOME", str(tmp_path_factory.mktemp("home")))
