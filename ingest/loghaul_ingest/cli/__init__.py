@@ -26,7 +26,11 @@ COMMANDS = {
     "delete": ("loghaul_ingest.cli.delete", "delete", "Delete a run and everything it logged."),
     "ingest": ("loghaul_ingest.cli.ingest", "ingest", "Serve as ingest worker in the foreground."),
     "doctor": ("loghaul_ingest.cli.doctor", "doctor", "Say what is wrong and how to mend it."),
-    "config": ("loghaul_ingest.cli.config", "config", "Show the settings and where they come from."),
+    "config": (
+        "loghaul_ingest.cli.config",
+        "config",
+        "Show the settings and where they come from.",
+    ),
     "completion": (
         "loghaul_ingest.cli.completion",
         "completion",
@@ -40,7 +44,7 @@ class Failure(click.ClickException):
 
     def __init__(self, message: str, exit_code: int = 1) -> None:
         super().__init__(message)
-        self.exit_code = exit_code
+        self.exit_code = exit_code  # type: ignore[misc]
 
     def show(self, file: Any = None) -> None:
         """Print it on stderr; names from metadata cannot move the cursor."""

@@ -1,0 +1,125 @@
+"""What reading commands share: bring the store up to date, open it, find the run that is meant.
+
+Catching up is bounded and never fatal: a home that cannot be written is read as it stands, and a
+notice on stderr says so.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import click
+
+from loghaul.config import Settings, load
+from loghaul.errors import LoghaulError
+from loghaul_ingest.cli.terminal import escape, notice
+from loghaul_ingest.errors import IngestError, NotFound, UsageError
+from loghaul_ingest.stores.base import Reader, RunRow
+
+#: How long a reading command waits for the worker before it shows what is there.
+CATCH_UP_SECONDS = 10.0
+
+
+@dataclass(frozen=True)
+class Home:
+    """The settings of this user and a reader of their store."""
+
+    settings: Settings
+    reader: Reader
+
+
+@contextmanager
+def opened(catch_up: bool = True, timeout_seconds: float = CATCH_UP_SECONDS) -> Iterator[Home]:
+    """Open the store for reading after what lies in the spool was taken in."""
+    from loghaul_ingest.stores import open_reader
+
+    settings = load()
+    if catch_up:
+        bring_up_to_date(settings, timeout_seconds)
+    reader = open_reader(settings.store)
+    try:
+        yield Home(settings, reader)
+    finally:
+        reader.close()
+
+
+def bring_up_to_date(settings: Settings, timeout_seconds: float) -> None:
+    """Take in what lies in the spool, within a bound; say on stderr what remains behind."""
+    if not os.path.isdir(settings.spool):
+        return
+    from loghaul_ingest.worker import catch_up
+
+    try:
+        done = catch_up(settings, timeout_seconds)
+    except (IngestError, LoghaulError, OSError) as error:
+        notice(f"the newest lines may be missing, the spool could not be taken in: {error}")
+        return
+    if not done:
+        notice(
+            f"still taking in what was captured after {timeout_seconds:.0f} s; the newest lines "
+            "may be missing, try again in a moment"
+        )
+
+
+def find_run(reader: Reader, text: str) -> RunRow:
+    """Return the run that an id, a unique beginning of one, or `latest` means."""
+    runs = reader.runs()
+    if not runs:
+        raise NotFound("there are no runs yet; start one with `loghaul run -- CMD`")
+    for row in runs:
+        if row.run == text:
+            return row
+    if text == "latest":
+        return runs[0]
+    found = [row for row in runs if text and row.run.startswith(text)]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise UsageError(f"{text!r} is the beginning of several runs: {_listed(found)}; give more")
+    raise NotFound(f"no run {text!r}; {_nearest(runs, text)}")
+
+
+def _listed(runs: Sequence[RunRow]) -> str:
+    shown = ", ".join(row.run for row in runs[:8])
+    return f"{shown} and {len(runs) - 8} more" if len(runs) > 8 else shown
+
+
+def _nearest(runs: Sequence[RunRow], text: str) -> str:
+    near = difflib.get_close_matches(text, [row.run for row in runs[:2000]], n=3, cutoff=0.4)
+    inside = [row.run for row in runs if text and text in row.run][:3]
+    names = inside or near
+    if names:
+        return f"did you mean {', '.join(names)}?"
+    return f"the latest is {runs[0].run}; `loghaul runs` lists all"
+
+
+def complete_run(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    """Offer run ids to a shell; from the store as it is, for a keystroke must not wait."""
+    try:
+        with opened(catch_up=False) as home:
+            found = [row.run for row in home.reader.runs() if row.run.startswith(incomplete)]
+    except (IngestError, LoghaulError, OSError):
+        return []
+    return ["latest", *found[:50]] if "latest".startswith(incomplete) else found[:50]
+
+
+class RunName(click.ParamType):
+    """RUN: an id, a unique beginning of one, or `latest`."""
+
+    name = "run"
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[Any]:
+        """Offer the ids of runs."""
+        from click.shell_completion import CompletionItem
+
+        return [CompletionItem(escape(run)) for run in complete_run(ctx, param, incomplete)]
+
+
+run_argument = click.argument("run", type=RunName())
