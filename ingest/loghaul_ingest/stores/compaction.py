@@ -1,0 +1,212 @@
+"""Which blocks of a stream to merge, and what comes out: the same for every store.
+
+Plain neighbours are joined: bytes, marks and counters add up, so that nothing a reader can see
+changes; only the words are computed anew. Blocks that overlap (two workers cut the same bytes
+differently) are read as a reader would, skipping what was given, and sealed anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+from loghaul.chunk import TEXT, Mark
+from loghaul_ingest.block import MAX_BYTES, MAX_HEAD_BYTES, MAX_LINES, Block, Facts, Head
+from loghaul_ingest.stores.base import Stored
+
+#: A merged block of a stream that goes on; then it is still searched often, by small pages.
+OPEN_BYTES, OPEN_LINES = MAX_BYTES, MAX_LINES
+
+#: A merged block of a stream that has ended: larger frames compress better and share more words.
+ENDED_BYTES, ENDED_LINES = 256 * 1024, 1024
+
+#: Overlaps are repaired in pieces of this size: what is left is met by the next compaction.
+REPAIR_BYTES = 8 * 1024 * 1024
+
+#: Gives the bytes of a block.
+Load = Callable[[Head], Stored]
+
+#: Gives the blocks of the stream that begin below an offset, the nearest first.
+Below = Callable[[int], Iterator[Stored]]
+
+
+class Group(NamedTuple):
+    """Blocks to be replaced by what `merge` gives, by offset, without a hole between them."""
+
+    heads: tuple[Head, ...]
+    overlapping: bool
+
+
+def plan(heads: Sequence[Head], facts: Facts) -> Iterator[Group]:
+    """Yield the groups worth merging. `heads` are all of a stream, by offset."""
+    whole = facts.end is not None
+    most_bytes, most_lines = (ENDED_BYTES, ENDED_LINES) if whole else (OPEN_BYTES, OPEN_LINES)
+    group: list[Head] = []
+    for cluster in _clusters(heads):
+        if len(cluster) > 1:
+            yield from _worthwhile(group)
+            group = []
+            yield Group(tuple(cluster), True)
+            continue
+        head = cluster[0]
+        fits = (
+            group
+            and group[-1].end == head.offset
+            and head.end - group[0].offset <= most_bytes
+            and sum(one.lines for one in group) + head.lines <= most_lines
+        )
+        if not fits:
+            yield from _worthwhile(group)
+            group = []
+        group.append(head)
+    yield from _worthwhile(group)
+
+
+def merge(group: Group, facts: Facts, load: Load, below: Below) -> list[Block]:
+    """Return the blocks that take the place of a group's."""
+    first = group.heads[0]
+    before = _before(first, below)
+    if group.overlapping:
+        return _resealed(group, facts, before, load)
+    stored = [load(head) for head in group.heads]
+    data = b"".join(one.data for one in stored)
+    marks = tuple(mark for one in stored for mark in one.marks)
+    sealed = _seal(facts, first.offset, data, marks, before)
+    return [replace(sealed, head=_summed(group.heads))]
+
+
+def _clusters(heads: Sequence[Head]) -> Iterator[list[Head]]:
+    """Yield runs of heads of which each overlaps what came before it; mostly single ones."""
+    cluster: list[Head] = []
+    end = 0
+    for head in heads:
+        if cluster and head.offset < end and end - cluster[0].offset < REPAIR_BYTES:
+            cluster.append(head)
+        else:
+            if cluster:
+                yield cluster
+            cluster, end = [head], 0
+        end = max(end, head.end)
+    if cluster:
+        yield cluster
+
+
+def _worthwhile(group: Sequence[Head]) -> Iterator[Group]:
+    """Yield a group unless it would rewrite one large block for the sake of few small ones."""
+    total = sum(head.length for head in group)
+    if len(group) > 1 and (len(group) >= 8 or max(head.length for head in group) <= total * 3 // 4):
+        yield Group(tuple(group), False)
+
+
+def _summed(heads: Sequence[Head]) -> Head:
+    levels: dict[str, int] = {}
+    for head in heads:
+        for level, count in head.levels.items():
+            levels[level] = levels.get(level, 0) + count
+    positions = [head.position for head in heads if head.position is not None]
+    return replace(
+        heads[0],
+        length=sum(head.length for head in heads),
+        time_min=min(head.time_min for head in heads),
+        time_max=max(head.time_max for head in heads),
+        lines=sum(head.lines for head in heads),
+        progress=sum(head.progress for head in heads),
+        levels=levels,
+        position=max(positions, default=None),
+    )
+
+
+def _before(first: Head, below: Below) -> bytes:
+    """Return the bytes before a group in which its first event began, MAX_HEAD_BYTES at most."""
+    wanted = min(first.head, first.offset, MAX_HEAD_BYTES)
+    pieces: list[bytes] = []
+    start = first.offset
+    for stored in below(start) if wanted else ():
+        if stored.head.end < start:
+            break
+        piece = stored.data[: start - stored.head.offset][-wanted:]
+        pieces.append(piece)
+        wanted -= len(piece)
+        start = stored.head.offset
+        if wanted <= 0:
+            break
+    return b"".join(reversed(pieces))
+
+
+def _resealed(group: Group, facts: Facts, before: bytes, load: Load) -> list[Block]:
+    """Return blocks of the bytes of overlapping ones, each byte once, cut anew."""
+    data, position = b"", group.heads[0].offset
+    marks: list[Mark] = []
+    for head in group.heads:
+        if head.end <= position:
+            continue
+        stored = load(head)
+        skip = position - head.offset
+        data += stored.data[skip:]
+        marks += cut_marks(stored.marks, skip, head.length)
+        position = head.end
+    last = max((head.position for head in group.heads if head.position is not None), default=None)
+    offset, blocks, start = group.heads[0].offset, [], 0
+    ended = facts.end is not None and facts.end.length == position
+    while start < len(data):
+        end = _cut(data, start)
+        blocks.append(
+            _seal(
+                facts,
+                offset + start,
+                data[start:end],
+                cut_marks(marks, start, end),
+                unfinished(before + data[:start], facts.kind),
+                last,
+                ended and end == len(data),
+            )
+        )
+        start = end
+    return blocks
+
+
+def _cut(data: bytes, start: int) -> int:
+    """Return where a block of `data` from `start` ends: behind a newline where there is one."""
+    if len(data) - start <= OPEN_BYTES:
+        return len(data)
+    newline = data.rfind(b"\n", start, start + OPEN_BYTES)
+    if newline >= 0:
+        return newline + 1
+    end = start + OPEN_BYTES
+    # Whether a "\r" ends an event is told by the byte behind it: keep the two together.
+    return end - 1 if data[end - 1 : end] == b"\r" else end
+
+
+def cut_marks(marks: Sequence[Mark], start: int, end: int) -> tuple[Mark, ...]:
+    """Return the marks of the bytes [start, end) of the bytes that `marks` cover."""
+    found, position = [], 0
+    for length, time_us in marks:
+        overlap = min(position + length, end) - max(position, start)
+        if overlap > 0:
+            found.append(Mark(overlap, time_us))
+        position += length
+    return tuple(found)
+
+
+def unfinished(data: bytes, kind: str) -> bytes:
+    """Return what of `data` comes behind its last event's end."""
+    end = data.rfind(b"\n") + 1
+    if kind == TEXT:
+        # A "\r" at the very end is undecided, and one before "\n" is part of a line's end.
+        end = max(end, data.rfind(b"\r", end, max(end, len(data) - 1)) + 1)
+    return data[end:][-MAX_HEAD_BYTES:]
+
+
+def _seal(
+    facts: Facts,
+    offset: int,
+    data: bytes,
+    marks: tuple[Mark, ...],
+    head: bytes,
+    position: int | None = None,
+    ended: bool = False,
+) -> Block:
+    from loghaul_ingest.seal import seal
+
+    return seal(facts, offset, data, marks, head, position, ended)
