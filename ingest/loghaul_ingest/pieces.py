@@ -185,41 +185,62 @@ def last_line_end(data: bytes, kind: str) -> int:
     return state or end
 
 
-def whole_lines(items: Iterable[Item], kind: str, final: bool = True) -> Iterator[Item]:
-    """Cut pieces anew, at the ends of lines, so that no line lies in two of them.
+class LineCutter:
+    """Cuts the items of a stream anew, at the ends of lines: no line lies in two pieces.
 
-    A line before a hole, and the last one when `final`, ends where its bytes end. Without
-    `final` the unfinished rest is not given.
+    A line before a hole ends where its bytes end; one longer than LONGEST_LINE_BYTES comes in
+    parts.
     """
-    rest: list[Piece] = []
-    held = 0
-    for item in items:
+
+    def __init__(self, kind: str) -> None:
+        self._kind = kind
+        self._rest: list[Piece] = []
+        self._held = 0
+
+    def feed(self, item: Item) -> Iterator[Item]:
+        """Yield what is whole now."""
         if isinstance(item, Hole):
-            yield from _joined(rest)
-            rest, held = [], 0
+            yield from self.finish()
             yield item
-            continue
-        crossing = bool(rest) and rest[-1].data[-1:] == b"\r" and kind != EVENTS
-        if crossing and item.data[:1] != b"\n":
-            yield from _joined(rest)
-            rest, held = [], 0
-        end = last_line_end(item.data, kind)
+            return
+        if not item.data:
+            return
+        if self._rest and self._state_ended(item.data):
+            yield from self.finish()
+        end = last_line_end(item.data, self._kind)
         if end:
-            yield from _joined([*rest, cut(item.offset, item, item.offset, item.offset + end)])
-            item, rest, held = cut(item.offset, item, item.offset + end, None), [], 0
+            whole = cut(item.offset, item, item.offset, item.offset + end)
+            yield joined_pieces([*self._rest, whole])
+            item, self._rest, self._held = cut(item.offset, item, item.offset + end, None), [], 0
         if item.data:
-            rest.append(item)
-            held += len(item.data)
-        if held > LONGEST_LINE_BYTES:
-            yield from _joined(rest)
-            rest, held = [], 0
-    if final:
-        yield from _joined(rest)
+            self._rest.append(item)
+            self._held += len(item.data)
+        if self._held > LONGEST_LINE_BYTES:
+            yield from self.finish()
+
+    def finish(self) -> Iterator[Item]:
+        """Yield the unfinished rest: no more bytes of it come."""
+        if self._rest:
+            yield joined_pieces(self._rest)
+        self._rest, self._held = [], 0
+
+    def _state_ended(self, data: bytes) -> bool:
+        """Return whether the `\\r` before `data` was the end of a state, not half of a `\\r\\n`."""
+        carriage = self._kind != EVENTS and self._rest[-1].data[-1:] == b"\r"
+        return carriage and data[:1] != b"\n"
 
 
-def _joined(parts: list[Piece]) -> Iterator[Piece]:
+def whole_lines(items: Iterable[Item], kind: str) -> Iterator[Item]:
+    """Cut all items of a stream at the ends of lines; the last line ends with its bytes."""
+    cutter = LineCutter(kind)
+    for item in items:
+        yield from cutter.feed(item)
+    yield from cutter.finish()
+
+
+def joined_pieces(parts: list[Piece]) -> Piece:
+    """Return consecutive pieces as one."""
     if len(parts) == 1:
-        yield parts[0]
-    elif parts:
-        marks = tuple(mark for part in parts for mark in part.marks)
-        yield Piece(parts[0].offset, b"".join(part.data for part in parts), marks)
+        return parts[0]
+    marks = tuple(mark for part in parts for mark in part.marks)
+    return Piece(parts[0].offset, b"".join(part.data for part in parts), marks)

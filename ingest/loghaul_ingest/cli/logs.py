@@ -1,0 +1,300 @@
+"""`loghaul logs RUN [FILE]`: print what a run said, and follow it while it goes on."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import re
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import click
+
+from loghaul.chunk import EVENTS
+from loghaul_ingest import files as tree_of
+from loghaul_ingest.cli import terminal
+from loghaul_ingest.cli.home import Home, find_run, opened, run_argument
+from loghaul_ingest.cli.printer import Line, Printer, Source, Style, labels
+from loghaul_ingest.errors import NotFound, UsageError
+from loghaul_ingest.files import File
+from loghaul_ingest.merge import joined, merge
+from loghaul_ingest.pieces import Hole, pieces, whole_lines
+from loghaul_ingest.query import parse
+from loghaul_ingest.runs import attempts
+from loghaul_ingest.tail import last_lines
+from loghaul_ingest.tail import since as since_offset
+
+LEVELS = ("trace", "debug", "info", "warning", "error", "critical")
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+_AGO = re.compile(r"(\d+(?:\.\d+)?)\s*([smhdw])")
+
+
+class Moment(click.ParamType):
+    """A moment: how long ago (`90s`, `10m`, `2h`, `1d12h`), or an ISO 8601 time."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Return microseconds since the epoch."""
+        if isinstance(value, int):
+            return value
+        text = value.strip().lower()
+        if _AGO.sub("", text).strip() == "" and text:
+            ago = sum(float(number) * _UNITS[unit] for number, unit in _AGO.findall(text))
+            return int((time.time() - ago) * 1e6)
+        from datetime import datetime
+
+        try:
+            return int(datetime.fromisoformat(value.strip()).timestamp() * 1e6)
+        except (ValueError, OverflowError):
+            self.fail(f"{value!r} is no time; try 90s, 10m, 2h, 1d or 2026-11-23T22:00:00Z")
+
+
+@click.command(short_help="Print the logs of a run; -f follows it.")
+@run_argument
+@click.argument("file", required=False)
+@click.option("-f", "--follow", is_flag=True, help="Go on until the run ends.")
+@click.option("--tail", type=click.IntRange(0), metavar="N", help="Only the last N lines.")
+@click.option("--since", type=Moment(), help="Only lines since 10m ago, or since a time.")
+@click.option("--node", metavar="NODE", help="Only files of this node.")
+@click.option("--rank", type=int, metavar="N", help="Only files of this rank.")
+@click.option("--attempt", type=int, metavar="N", help="Only this attempt; default: the latest.")
+@click.option(
+    "--level", type=click.Choice(LEVELS, case_sensitive=False), help="Only lines at least so bad."
+)
+@click.option("-q", "--query", metavar="QUERY", help="Only lines that match.")
+@click.option("-t", "--timestamps", is_flag=True, help="When each line arrived, in UTC.")
+@click.option("--stream", metavar="NAME", help="Only stdout or stderr of a file.")
+@click.option(
+    "--raw", is_flag=True, help="The bytes as they were; nothing shown, nothing left out."
+)
+@click.option(
+    "--collapse/--no-collapse",
+    default=True,
+    help="Of a progress bar only the last state (default), or all.",
+)
+@click.option(
+    "--color", type=click.Choice(("auto", "always", "never")), default="auto", show_default=True
+)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Choice(("text", "ndjson")),
+    default="text",
+    show_default=True,
+    help="text, or one event per line.",
+)
+def logs(run: str, file: str | None, **options: Any) -> None:
+    """Print what RUN said: its driver logs, or FILE (a path, a unique ending of one, or a glob).
+
+    \b
+    loghaul logs latest -f                       follow, as kubectl logs -f
+    loghaul logs latest --tail 20 --rank 3
+    loghaul logs latest azureml.log --level warning
+    loghaul logs diabetes_17 70_driver_log.txt --stream stderr --raw > stderr.txt
+
+    stdout and stderr of a process are merged line by line in order of arrival; lines of several
+    files carry [node/rank]. Records (logs/azureml/*.log) are shown as time|logger|LEVEL|message.
+    What is missing is a line of its own: `-- rank 5: bytes 4,096-8,191 never arrived: why --`.
+
+    \b
+    ndjson: events with dotted ECS names, one per line; a gap has "event.kind": "gap".
+    """
+    _check(options)
+    with opened() as home:
+        row = find_run(home.reader, run)
+        show = _Show(home, row.run, file, options)
+        if options["follow"]:
+            show.follow()
+        elif options["raw"]:
+            show.raw()
+        else:
+            show.text()
+
+
+def _check(options: dict[str, Any]) -> None:
+    if options["raw"]:
+        for name in ("level", "query", "timestamps", "follow"):
+            if options[name]:
+                raise UsageError(f"--raw gives the bytes as they were; leave out --{name}")
+        if options["output"] != "text":
+            raise UsageError("--raw gives the bytes as they were; leave out -o")
+
+
+class _Show:
+    """One call of `logs`: which files, how, from where."""
+
+    def __init__(self, home: Home, run: str, name: str | None, options: dict[str, Any]) -> None:
+        self._reader, self._settings = home.reader, home.settings
+        self._run, self._name, self._options = run, name, options
+        self._style = _style(options)
+
+    def files(self, rows: Sequence[Any]) -> list[File]:
+        """Return the files that are meant, of those that the run has now."""
+        options = self._options
+        found = tree_of.tree(rows, attempts(rows))
+        if not found:
+            raise NotFound(f"run {self._run} has no files yet")
+        found = tree_of.narrow(found, options["node"], options["rank"], options["attempt"])
+        if self._name is not None:
+            found = tree_of.select(found, self._name)
+            if options["attempt"] is None:
+                latest = max(file.attempt for file in found)
+                found = [file for file in found if file.attempt == latest]
+        else:
+            found = tree_of.default(found)
+        if options["stream"] is not None:
+            found = tree_of.only_stream(found, options["stream"])
+        return found
+
+    def sources(self, found: Sequence[File]) -> list[Source]:
+        """Return the streams of files with the label and colour of their file."""
+        names = labels(found)
+        colours = terminal.SOURCE_COLOURS
+        return [
+            Source(row.facts, file, names[index], colours[index % len(colours)])
+            for index, file in enumerate(found)
+            for row in file.streams
+        ]
+
+    def _starts(self, found: Sequence[File]) -> dict[Any, int]:
+        """Return from where each stream is read; one of which nothing is shown is left out."""
+        tail, since = self._options["tail"], self._options["since"]
+        starts: dict[Any, int] = {}
+        for file in found:
+            for row in file.streams:
+                start: int | None = 0
+                if since is not None:
+                    start = since_offset(self._reader, row, since)
+                if start is not None and tail is not None and not self._style.queries:
+                    collapse = self._style.collapse and not self._options["raw"]
+                    start = max(start, last_lines(self._reader, row, tail, collapse))
+                if start is not None:
+                    starts[row.facts.stream] = start
+        return starts
+
+    def raw(self) -> None:
+        """Write bytes as they are; what is missing is said on stderr."""
+        found = self.files(self._reader.streams(self._run))
+        starts = self._starts(found)
+        streams = [
+            (pieces(self._reader, row.facts, starts[row.facts.stream]), row.facts.kind)
+            for file in found
+            for row in file.streams
+            if row.facts.stream in starts
+        ]
+        data: Any = joined(merge(streams))
+        if self._options["tail"] is not None:
+            data = _last(data, self._options["tail"])
+        missing = 0
+        for item in data:
+            if isinstance(item, Hole):
+                missing += item.length
+            else:
+                terminal.write(item)
+        if missing:
+            terminal.notice(f"{missing:,} bytes are missing; `loghaul files {self._run}` says why")
+
+    def text(self) -> None:
+        """Print lines, as text or as events."""
+        found = self.files(self._reader.streams(self._run))
+        starts = self._starts(found)
+        sources = [one for one in self.sources(found) if one.facts.stream in starts]
+        self.print(sources, starts, None)
+
+    def print(
+        self, sources: Sequence[Source], starts: dict[Any, int], ends: dict[Any, int] | None
+    ) -> None:
+        """Print what the store has of sources between `starts` and `ends`."""
+        items = [
+            whole_lines(
+                pieces(
+                    self._reader,
+                    source.facts,
+                    starts[source.facts.stream],
+                    ends[source.facts.stream] if ends is not None else None,
+                ),
+                source.facts.kind,
+            )
+            for source in sources
+        ]
+        tail = self._options["tail"]
+        if self._plain(sources):
+            held: list[bytes] = []
+            printer = Printer(self._style, terminal.write if tail is None else held.append)
+            kinds = [source.facts.kind for source in sources]
+            for part in merge(list(zip(items, kinds, strict=True))):
+                printer.plain(sources[part.source], part.item)
+            for data in _last(iter(held), tail) if tail is not None else ():
+                terminal.write(data)
+            return
+        streams = [
+            source.lines(one, self._style) for source, one in zip(sources, items, strict=True)
+        ]
+        lines: Iterator[Line] = heapq.merge(*streams, key=lambda line: line.time_us)
+        printer = Printer(self._style)
+        for line in lines if tail is None else deque(lines, maxlen=tail):
+            printer.line(line)
+
+    def _plain(self, sources: Sequence[Source]) -> bool:
+        """Return whether no line needs to be looked at."""
+        return (
+            not self._style.by_line
+            and len({id(source.file) for source in sources}) == 1
+            and all(source.facts.kind != EVENTS for source in sources)
+        )
+
+    def follow(self) -> None:
+        """Print what is there, then what comes, until the run ends."""
+        from loghaul_ingest.cli.live import follow
+
+        follow(self, self._reader, self._settings, self._run, self._style)
+
+
+def _style(options: dict[str, Any]) -> Style:
+    now_us = int(time.time() * 1e6)
+    queries = []
+    shown = parse(options["query"], now_us) if options["query"] else None
+    for hint in shown.hints if shown is not None else ():
+        terminal.notice(str(hint))
+    if shown is not None:
+        queries.append(shown)
+    if options["level"]:
+        queries.append(parse(f"level:>={options['level'].lower()}", now_us))
+    return Style(
+        output=options["output"],
+        timestamps=options["timestamps"],
+        collapse=options["collapse"] and options["output"] == "text",
+        colour=options["output"] == "text" and terminal.wants_colour(options["color"]),
+        queries=tuple(queries),
+        shown=shown,
+    )
+
+
+def _last(data: Iterator[Any], count: int) -> list[Any]:
+    """Return the last `count` lines of pieces of bytes; holes between them stay."""
+    held: list[Any] = []
+    for whole, items in itertools.groupby(data, lambda item: isinstance(item, bytes)):
+        held += [b"".join(items)] if whole else items
+    found: list[Any] = []
+    for item in reversed(held):
+        if count <= 0:
+            break
+        if isinstance(item, bytes):
+            cut = _cut_back(item, count)
+            count -= item.count(b"\n", cut)
+            item = item[cut:]
+        found.append(item)
+    return found[::-1]
+
+
+def _cut_back(data: bytes, count: int) -> int:
+    """Return where the last `count` lines of `data` begin; 0 when it has no more than that."""
+    end = len(data) - 1 if data.endswith(b"\n") else len(data)
+    for _ in range(count):
+        end = data.rfind(b"\n", 0, end)
+        if end < 0:
+            return 0
+    return end + 1
