@@ -1,0 +1,40 @@
+"""The lock of a writer's directory: held for as long as the writer or a relative of it lives."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from pathlib import Path
+from typing import Optional
+
+LOCK_NAME = "lock"
+
+
+def take(directory: Path) -> Optional[int]:
+    """Lock a directory and return the descriptor that holds the lock; None: somebody has it.
+
+    The lock belongs to the open file, so processes forked from here share it, and it is free
+    when the last of them has closed it or died. Raises OSError when there is no directory.
+    """
+    fd = os.open(directory / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(fd)
+        return None
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+def is_free(directory: Path) -> bool:
+    """Tell whether nobody holds the lock; False also when the directory has vanished."""
+    try:
+        fd = take(directory)
+    except OSError:
+        return False
+    if fd is None:
+        return False
+    os.close(fd)
+    return True

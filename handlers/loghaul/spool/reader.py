@@ -1,0 +1,408 @@
+"""The reading end of the spool: follows a writer, live or dead, and calls every hole by name.
+
+A reader never writes to a segment and needs no lock, so any number may read at once; only the
+one that releases moves the position on disk. Nothing that lies in a segment makes it raise:
+damage costs the damaged record, and is an entry of its own.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import NamedTuple, Optional
+from zlib import crc32
+
+from loghaul.chunk import EVENTS, End, Gap
+from loghaul.errors import SpoolError, SpoolFormatError
+from loghaul.spool.declared import Declared
+from loghaul.spool.facts import read_facts, write_atomically
+from loghaul.spool.format import (
+    CLOSE,
+    COUNTER,
+    DECLARE,
+    END,
+    GAP,
+    HEADER,
+    HEADER_BYTES,
+    NO_STREAM,
+    SEGMENT_HEADER_BYTES,
+    START,
+    Position,
+    decode_segment_header,
+)
+from loghaul.spool.recovery import is_valid, killed_read, lost_record, next_record
+from loghaul.spool.segment import segment_name, segment_numbers
+
+#: Bytes taken from a segment at once; larger than the largest record.
+WINDOW_BYTES = 512 * 1024
+#: Records of an events stream that arrived within this time are one entry.
+TOGETHER_US = 10_000
+#: ... up to this many bytes.
+TOGETHER_BYTES = 64 * 1024
+POSITION_NAME = "position.json"
+
+LOST = "record damaged"
+TORN = "record torn"
+DROPPED = "dropped: spool full"
+VANISHED = "segment unreadable"
+UNKNOWN = "not recorded"
+
+
+class Entry(NamedTuple):
+    """What came of a stream at a place: bytes, a gap, or the end.
+
+    stream     name; with `kind` ("text", "events", "blob") and `offset`, the place of data[0]
+    time_us    of arrival of the first byte
+    data       bytes; several records of an events stream that came together are one entry
+    gap, end   instead of bytes
+    """
+
+    stream: str
+    kind: str
+    offset: int
+    time_us: int
+    data: bytes = b""
+    gap: Optional[Gap] = None
+    end: Optional[End] = None
+
+
+class SpoolReader:
+    """Follows one writer's directory, from a position on.
+
+    id        of the writer
+    started   of the writer, microseconds since the epoch
+    facts     of the writer: flat ECS fields
+    streams   that were declared as far as was read, by name
+    ended     True when everything was read and nothing will follow
+    """
+
+    def __init__(self, directory: Path, position: Optional[Position] = None) -> None:
+        """Open at a position, else where the last release left off, else at the beginning.
+
+        Raises SpoolError when the directory is not (or no longer) a writer's, SpoolFormatError
+        when a newer loghaul wrote it.
+        """
+        self.directory = Path(directory)
+        self.id, self.started, self.facts = read_facts(self.directory)
+        self.streams: dict[str, Declared] = {}
+        self.ended = False
+        self._fd = -1
+        self._size = 0
+        self._final = False
+        self._suspect = -1
+        self._hole = UNKNOWN
+        self._by_number: dict[int, Declared] = {}
+        self._refusals: dict[int, str] = {}
+        saved = saved_position(self.directory)
+        begin = position if position is not None else saved or START
+        self._number, self._at = begin.segment, begin.offset
+        self._ends = dict(enumerate(begin.ends))
+        self._released = saved.segment if saved else 0
+        if begin.segment:
+            self._resume(begin)
+
+    @property
+    def position(self) -> Position:
+        """Everything before this was returned by `read`."""
+        ends = self._ends
+        return Position(
+            self._number, self._at, tuple(ends.get(n, -1) for n in range(max(ends, default=-1) + 1))
+        )
+
+    def read(self, max_bytes: int = 1024 * 1024) -> list[Entry]:
+        """Return what follows, about `max_bytes` of it; empty when there is nothing (yet).
+
+        Raises SpoolFormatError for a segment of a newer loghaul, nothing else.
+        """
+        entries: list[Entry] = []
+        left = max_bytes
+        while left > 0 and not self.ended:
+            if self._fd < 0 and not self._open_next():
+                break
+            window = self._window(WINDOW_BYTES)
+            used = self._parse(window, left, entries)
+            self._at += used
+            left -= used
+            if not used and not self._pass(entries):
+                break
+        return entries
+
+    def close(self) -> None:
+        """Give up the descriptor; the position stays readable."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    # -- segments
+
+    def _open_next(self) -> bool:
+        """Go over to the next segment that exists."""
+        while True:
+            following = [n for n in segment_numbers(self.directory) if n > self._number]
+            if not following:
+                if not self.directory.exists():
+                    self.ended = True
+                return False
+            if self._open(following[0]):
+                self._note_missing(self._number + 1, following[0])
+                self._number, self._at = following[0], SEGMENT_HEADER_BYTES
+                return True
+
+    def _note_missing(self, expected: int, found: int) -> None:
+        """Segments in between are gone: released to somebody else, or dropped for space."""
+        if found == expected:
+            return
+        saved = saved_position(self.directory)
+        if saved is not None and saved.segment >= found:
+            self._ends = dict.fromkeys(range(NO_STREAM), -1)
+        else:
+            self._hole = DROPPED
+
+    def _open(self, number: int) -> bool:
+        try:
+            fd = os.open(self.directory / segment_name(number), os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            return False
+        try:
+            self._size = max(decode_segment_header(os.pread(fd, 64, 0)).size, os.fstat(fd).st_size)
+        except SpoolFormatError:
+            os.close(fd)
+            raise
+        except (SpoolError, OSError):
+            # A damaged header costs nothing: the records say all that is needed.
+            self._size = os.fstat(fd).st_size
+        self._fd, self._final, self._suspect = fd, False, -1
+        return True
+
+    def _window(self, length: int) -> bytes:
+        try:
+            return os.pread(self._fd, length, self._at)
+        except OSError:
+            return b""
+
+    # -- records
+
+    def _parse(self, window: bytes, left: int, entries: list[Entry]) -> int:
+        """Turn whole records into entries; return the bytes they took."""
+        unpack, at, size = HEADER.unpack_from, 0, len(window)
+        while at + HEADER_BYTES <= size and at < left and not self.ended:
+            length, crc, time_us, tag, _intent, offset = unpack(window, at)
+            end = at + length
+            if tag >> 16 & 0xFF:
+                if not is_valid(window, at):
+                    break
+                self._note(tag, offset, time_us, window[at + HEADER_BYTES : end], entries)
+                at = (end + 7) & -8
+                continue
+            if length < HEADER_BYTES or end > size or crc32(window[at + 8 : end]) != crc:
+                break
+            stream = tag & 0xFFFF
+            known = self._by_number.get(stream)
+            if known is None:
+                self._hole = LOST
+            elif known.kind == EVENTS:
+                at = self._together(window, at, entries, known)
+                continue
+            else:
+                self._data(known, offset, time_us, window[at + HEADER_BYTES : end], entries)
+            at = (end + 7) & -8
+        return at
+
+    def _together(self, window: bytes, at: int, entries: list[Entry], known: Declared) -> int:
+        """Take the valid record at `at` and those that directly follow it as one entry."""
+        unpack, crc_of = HEADER.unpack_from, crc32
+        length, _, first_us, first_tag, _, first = unpack(window, at)
+        end = at + length
+        parts = [window[at + 32 : end]]
+        expected, last_us = first + length - 32, first_us + TOGETHER_US
+        stop = min(len(window) - 32, at + TOGETHER_BYTES)
+        at = (end + 7) & -8
+        while at <= stop:
+            length, crc, time_us, tag, _, offset = unpack(window, at)
+            end = at + length
+            if tag != first_tag or offset != expected or time_us > last_us or length < 32:
+                break
+            covered = window[at + 8 : end]
+            if crc_of(covered) != crc:
+                break
+            parts.append(covered[24:])
+            expected += length - 32
+            at = (end + 7) & -8
+        self._data(known, first, first_us, b"".join(parts), entries)
+        return at
+
+    def _data(
+        self, known: Declared, offset: int, time_us: int, data: bytes, entries: list[Entry]
+    ) -> None:
+        if self._ends.get(known.number, 0) != offset:
+            data = data[self._bridge(known, offset, time_us, entries) :]
+            offset = self._ends[known.number]
+        if data:
+            entries.append(Entry(known.name, known.kind, offset, time_us, data))
+            self._ends[known.number] = offset + len(data)
+
+    def _bridge(self, known: Declared, offset: int, time_us: int, entries: list[Entry]) -> int:
+        """Come to `offset` of a stream: a jump is a gap. Return how many bytes are known."""
+        end = self._ends.get(known.number, 0)
+        if offset > end >= 0:
+            reason = self._refusals.pop(known.number, self._hole)
+            self._gap(known, end, offset - end, reason, time_us, entries)
+        if offset >= end:
+            self._ends[known.number] = offset
+            return 0
+        return end - offset
+
+    def _gap(
+        self,
+        known: Declared,
+        offset: int,
+        length: int,
+        reason: str,
+        time_us: int,
+        entries: list[Entry],
+    ) -> None:
+        gap = Gap(offset, length, reason)
+        entries.append(Entry(known.name, known.kind, offset, time_us, b"", gap))
+        self._ends[known.number] = offset + length
+
+    def _note(
+        self, tag: int, offset: int, time_us: int, payload: bytes, entries: list[Entry]
+    ) -> None:
+        """Take a record that is not data."""
+        kind, stream = tag >> 16 & 0xFF, tag & 0xFFFF
+        if kind == DECLARE:
+            declared = Declared.decode(stream, payload)
+            self._by_number[stream] = self.streams[declared.name] = declared
+        if kind == CLOSE:
+            self.ended = True
+        known = self._by_number.get(stream)
+        if known is None:
+            return
+        self._bridge(known, offset, time_us, entries)
+        if kind == GAP:
+            self._refusals[stream] = payload[COUNTER.size :].decode("utf-8", "replace")
+        elif kind == END:
+            body = json.loads(payload)
+            end = End(offset, time_us, body["cause"], body["sha256"], body["detail"])
+            entries.append(Entry(known.name, known.kind, offset, time_us, b"", None, end))
+
+    # -- places without a record
+
+    def _pass(self, entries: list[Entry]) -> bool:
+        """Get over the place where no record begins; False: nothing is to be done (yet)."""
+        if self.ended:
+            return False
+        if not self._final:
+            if any(n > self._number for n in segment_numbers(self.directory)):
+                # The writer went on: what it wrote here before that must be read once more.
+                self._final = True
+                return True
+            return self._pass_live(entries)
+        rest = self._window(self._size)
+        read = killed_read(rest, 0)
+        if read is not None and read.stream in self._by_number:
+            known = self._by_number[read.stream]
+            self._data(known, read.offset, read.time_us, read.data, entries)
+            self._at += read.after
+            return True
+        after = next_record(rest, min(8, len(rest)), self._by_number)
+        self._lose(rest, after, entries)
+        if after < 0:
+            self.close()
+        else:
+            self._at += after
+        return True
+
+    def _pass_live(self, entries: list[Entry]) -> bool:
+        """A place is damaged in a live segment when twice a valid record lay behind it."""
+        rest = self._window(WINDOW_BYTES)
+        after = next_record(rest, min(8, len(rest)), self._by_number)
+        if after < 0:
+            if not self.directory.exists():
+                self.ended = True
+            return False
+        if self._suspect != self._at:
+            self._suspect = self._at
+            return False
+        self._lose(rest, after, entries)
+        self._at += after
+        return True
+
+    def _lose(self, rest: bytes, after: int, entries: list[Entry]) -> None:
+        """Note what the damage at the current place has cost, as far as it can be told."""
+        if after < 0 and not rest.strip(b"\0"):
+            return
+        self._hole = LOST
+        lost = lost_record(rest, 0, after, self._size - self._at)
+        if lost is None:
+            return
+        known = self._by_number.get(lost[0])
+        if known is not None and self._ends.get(lost[0], 0) == lost[1]:
+            self._gap(known, lost[1], lost[2], LOST, self.started, entries)
+
+    def _resume(self, begin: Position) -> None:
+        """Learn again what the segment declared before a position."""
+        if not self._open(begin.segment):
+            return
+        number, self._at = begin.segment, SEGMENT_HEADER_BYTES
+        ends, self._ends = self._ends, dict.fromkeys(range(NO_STREAM), -1)
+        scratch: list[Entry] = []
+        while self._at < begin.offset:
+            window = self._window(min(WINDOW_BYTES, begin.offset - self._at))
+            used = self._parse(window, WINDOW_BYTES, scratch)
+            if not used:
+                used = next_record(window, 8, self._by_number)
+                if used < 0:
+                    break
+            self._at += used
+            scratch.clear()
+        self._number, self._at, self._ends = number, begin.offset, ends
+        self.ended = False
+
+    # -- release
+
+    def release(self, position: Position) -> None:
+        """Note that everything before a position is safe elsewhere, and free its segments.
+
+        Removes the directory when the writer has ended and all of it was released. Only one
+        reader of a directory may release. Raises OSError when the position cannot be written.
+        """
+        if self.ended and position >= self.position:
+            self.close()
+            remove(self.directory)
+            return
+        body = {"segment": position.segment, "offset": position.offset, "ends": position.ends}
+        try:
+            write_atomically(self.directory / POSITION_NAME, body)
+        except FileNotFoundError:
+            return
+        drop_before(self.directory, position.segment)
+
+
+def saved_position(directory: Path) -> Optional[Position]:
+    """Return what was released of a directory; None when nothing was."""
+    try:
+        body = json.loads((directory / POSITION_NAME).read_bytes())
+        return Position(body["segment"], body["offset"], tuple(body["ends"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def drop_before(directory: Path, number: int) -> int:
+    """Unlink the segments before a number; return how many there were."""
+    older = [n for n in segment_numbers(directory) if n < number]
+    for n in older:
+        (directory / segment_name(n)).unlink(missing_ok=True)
+    return len(older)
+
+
+def remove(directory: Path) -> None:
+    """Remove a writer's directory as one step."""
+    leaving = directory.with_name(f".{directory.name}.removed")
+    try:
+        directory.rename(leaving)
+    except OSError:
+        return
+    shutil.rmtree(leaving, ignore_errors=True)

@@ -1,0 +1,118 @@
+"""What can be told from a place in a segment where no valid record begins.
+
+Pure functions over the bytes of a segment: the same bytes give the same answer to every reader,
+to a writer that is reopened, and to whoever writes the end of an abandoned one.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Container
+from typing import NamedTuple, Optional
+from zlib import crc32
+
+from loghaul.spool.format import (
+    AT_MOST,
+    COUNTER,
+    DATA,
+    DECLARE,
+    GAP,
+    HEADER,
+    HEADER_BYTES,
+    LAST_KIND,
+    MAX_PAYLOAD_BYTES,
+    NO_STREAM,
+    UNCOVERED_BYTES,
+    aligned,
+)
+
+_NOT_ZERO = re.compile(rb"[^\0]")
+
+
+class Read(NamedTuple):
+    """A read from a pipe that was killed before its commit."""
+
+    stream: int
+    offset: int
+    time_us: int
+    data: bytes
+    after: int
+
+
+def is_valid(data: bytes, at: int) -> bool:
+    """Tell whether a record with a good CRC begins at `at`."""
+    if at + HEADER_BYTES > len(data):
+        return False
+    length, crc, _time, tag, _intent, _offset = HEADER.unpack_from(data, at)
+    end = at + length
+    if length < HEADER_BYTES or end > len(data):
+        return False
+    if tag >> 16 & 0xFF == GAP:
+        return bool(crc == gap_crc(data, at, end))
+    return crc32(data[at + UNCOVERED_BYTES : end]) == crc
+
+
+def gap_crc(data: bytes, at: int, end: int) -> int:
+    """Return the CRC of a GAP record, whose counter changes and is taken as zero."""
+    crc = crc32(data[at + UNCOVERED_BYTES : at + HEADER_BYTES])
+    crc = crc32(bytes(COUNTER.size), crc)
+    return crc32(data[at + HEADER_BYTES + COUNTER.size : end], crc)
+
+
+def next_record(data: bytes, at: int, streams: Container[int]) -> int:
+    """Return where the next record of a known stream begins, from `at` on; -1: nowhere."""
+    last = len(data) - HEADER_BYTES
+    while True:
+        found = _NOT_ZERO.search(data, at)
+        if found is None or found.start() & -8 > last:
+            return -1
+        # A record's first word is its length, so it begins in the 8 bytes that are not zero.
+        at = found.start() & -8
+        if _is_plausible(data, at, streams) and is_valid(data, at):
+            return at
+        at += 8
+
+
+def _is_plausible(data: bytes, at: int, streams: Container[int]) -> bool:
+    length, _crc, _time, tag, _intent, offset = HEADER.unpack_from(data, at)
+    kind, stream = tag >> 16 & 0xFF, tag & 0xFFFF
+    if kind > LAST_KIND or offset < 0 or length < HEADER_BYTES:
+        return False
+    if kind == DATA and length > HEADER_BYTES + MAX_PAYLOAD_BYTES:
+        return False
+    return kind == DECLARE or stream == NO_STREAM or stream in streams
+
+
+def killed_read(data: bytes, at: int) -> Optional[Read]:
+    """Return the read whose commit is missing at `at`, if there is one."""
+    if at + HEADER_BYTES > len(data):
+        return None
+    length, crc, time_us, tag, intent, offset = HEADER.unpack_from(data, at)
+    begin = at + HEADER_BYTES
+    if length or not intent or begin + intent > len(data):
+        return None
+    covered = crc32(data[at + UNCOVERED_BYTES : begin])
+    payload = data[begin : begin + intent]
+    if tag >> 24 & AT_MOST:
+        payload = payload.rstrip(b"\0")
+    if not payload.strip(b"\0") or crc not in (covered, crc32(payload, covered)):
+        return None
+    return Read(tag & 0xFFFF, offset, time_us, payload, at + aligned(HEADER_BYTES + intent))
+
+
+def lost_record(data: bytes, at: int, after: int, size: int) -> Optional[tuple[int, int, int]]:
+    """Return (stream, offset, length) of a damaged data record, where its header can be believed.
+
+    It can where the next record (at `after`; -1: none) begins just behind it. `size` is that of
+    the whole segment, of which `data` may lack the end.
+    """
+    if at + HEADER_BYTES > len(data):
+        return None
+    length, _crc, _time, tag, _intent, offset = HEADER.unpack_from(data, at)
+    end = at + aligned(length)
+    payload = length - HEADER_BYTES
+    if tag > NO_STREAM or not 0 < payload <= MAX_PAYLOAD_BYTES or end > size:
+        return None
+    if end != after and (after >= 0 or _NOT_ZERO.search(data, end)):
+        return None
+    return tag, offset, payload

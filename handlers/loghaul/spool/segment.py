@@ -1,0 +1,96 @@
+"""A segment: a preallocated file that its writer has mapped.
+
+Creating one is the only moment at which a writer may learn that the disk is full.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import re
+from pathlib import Path
+
+from loghaul.spool.format import (
+    HEADER_BYTES,
+    SEGMENT_HEADER_BYTES,
+    SegmentHeader,
+    aligned,
+    encode_record,
+    encode_segment_header,
+)
+
+KIB, MIB = 1024, 1024 * 1024
+#: Sizes of the first segments of a writer; all later ones have the last size.
+SIZES = (256 * KIB, MIB, 4 * MIB, 8 * MIB)
+
+_NAME = re.compile(r"(\d{8,})\.segment\Z")
+
+
+def segment_name(number: int) -> str:
+    """Return the file name of a segment."""
+    return f"{number:08d}.segment"
+
+
+def segment_numbers(directory: Path) -> list[int]:
+    """Return the numbers of the segments that a writer's directory has, ascending.
+
+    Empty when the directory has vanished.
+    """
+    try:
+        names = os.listdir(directory)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    return sorted(int(found[1]) for found in map(_NAME.match, names) if found)
+
+
+class Segment:
+    """The segment that a writer writes to.
+
+    map     the file, mapped
+    bytes   the same, for readv
+    words   the same as aligned 4-byte words: storing the length word is one item assignment
+    longs   the same as aligned 8-byte words, for the counter of a gap
+    used    where the next record goes; kept here only while nobody appends
+    """
+
+    def __init__(self, directory: Path, header: SegmentHeader) -> None:
+        """Create the file. Raises OSError (ENOSPC, EDQUOT, EFBIG ...) and leaves nothing behind."""
+        self.number, self.size = header.number, header.size
+        self.path = directory / segment_name(header.number)
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        self._fd = os.open(self.path, flags, 0o600)
+        try:
+            os.posix_fallocate(self._fd, 0, header.size)
+            self.map = mmap.mmap(self._fd, header.size)
+        except BaseException:
+            os.close(self._fd)
+            os.unlink(self.path)
+            raise
+        self.bytes = memoryview(self.map)
+        self.words = self.bytes.cast("I")
+        self.longs = self.bytes.cast("Q")
+        self.used = SEGMENT_HEADER_BYTES
+        self.map[:SEGMENT_HEADER_BYTES] = encode_segment_header(header)
+
+    def put(self, kind: int, stream: int, offset: int, time_us: int, payload: bytes) -> int:
+        """Write a record where there is room for it; return where it begins, or -1."""
+        start = self.used
+        after = start + aligned(HEADER_BYTES + len(payload))
+        if after > self.size:
+            return -1
+        length, rest = encode_record(kind, stream, offset, time_us, payload)
+        self.map[start + 4 : start + length] = rest
+        self.words[start >> 2] = length
+        self.used = after
+        return start
+
+    def close(self, *, cut: bool = False) -> None:
+        """Unmap; `cut` gives the unused rest back to the disk."""
+        for view in (self.words, self.longs, self.bytes):
+            view.release()
+        self.map.close()
+        try:
+            if cut:
+                os.ftruncate(self._fd, self.used)
+        finally:
+            os.close(self._fd)
