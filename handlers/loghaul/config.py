@@ -128,8 +128,11 @@ class Settings:
     spool_max_bytes: int = _setting(
         size, 2**30, "Most that all spools of this node hold together.", "1GiB"
     )
-    spool_reserve_bytes: int = _setting(
-        size, 2**28, "Free disk space that the spool leaves alone.", "256MiB"
+    spool_reserve_bytes: Optional[int] = _setting(
+        size,
+        None,
+        "Free disk space that the spool leaves to others.",
+        "512MiB or 5 % of the disk, the lesser",
     )
     spool_full: str = _setting(
         full,

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any, Iterator, Optional
 
 #: File systems on which mapped files or locks of several machines are not to be trusted.
-NETWORK_FILE_SYSTEMS = frozenset(  # noqa: SIM905 - a list of 20 short quoted words reads worse
-    "9p afs beegfs ceph cifs fuse.glusterfs fuse.lustre fuse.s3fs fuse.sshfs glusterfs gpfs "
-    "lustre ncpfs nfs nfs4 orangefs pvfs2 smb3 smbfs virtiofs wekafs".split()
-)
+NETWORK_FILE_SYSTEMS = frozenset({
+    "9p", "afs", "beegfs", "ceph", "cifs", "fuse.glusterfs", "fuse.lustre", "fuse.s3fs",
+    "fuse.sshfs", "glusterfs", "gpfs", "lustre", "ncpfs", "nfs", "nfs4", "orangefs", "pvfs2",
+    "smb3", "smbfs", "virtiofs", "wekafs",
+})  # fmt: skip
 
 #: setting -> variables of the usual launchers, the most specific first.
 _LAUNCHERS = {

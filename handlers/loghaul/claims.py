@@ -1,0 +1,102 @@
+"""Who takes a record: of the tap, the handlers and the processor only the first one does.
+
+A record may pass several of them, also as a copy behind a queue, and in an order that nobody
+knows. Nothing is written on the record, because formatters of others would print it. Copies of a
+record share its `relativeCreated`, a float made for this record alone: its identity is the claim.
+The registry hangs on the `logging` module, so that two copies of loghaul in one process share it.
+
+Records of another process keep no identity. Where that process has the hook too, it has taken
+them itself.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections import deque
+from threading import get_ident
+from typing import Any
+
+#: A copy that arrives when this many younger records were claimed counts as claimed.
+MAX_CLAIMS = 4096
+
+_registry: tuple[dict[int, Any], deque[Any]] = logging.__dict__.setdefault(
+    "_loghaul_claims", ({}, deque())
+)
+_claimed, _order = _registry
+_announced: dict[int, tuple[str, Any]] = {}
+_hooked: dict[int, bool] = {}
+
+
+def claim(record: logging.LogRecord, late: bool = False) -> bool:
+    """Return True for the first caller with this record or a copy of it, False for all others.
+
+    late: somebody else takes the record for certain, if he has not yet; so a copy that is older
+    than the oldest claim is his.
+    """
+    mark = record.relativeCreated
+    mine = (mark,)
+    if _claimed.setdefault(id(mark), mine) is not mine:
+        return False
+    if len(_order) >= MAX_CLAIMS:
+        if late and mark < _order[0][0]:
+            _claimed.pop(id(mark), None)
+            return False
+        _claimed.pop(id(_order.popleft()[0]), None)
+    # The claim holds the float, so that its identity is not given to another one.
+    _order.append(mine)
+    if record.process != os.getpid() and record.process and took_itself(record.process):
+        return False
+    return not (_announced and was_announced(record))
+
+
+def announce(logger: str, event: Any) -> None:
+    """Note that the processor took `event`, which may come again as this thread's next record."""
+    _announced[get_ident()] = (logger, event)
+
+
+def was_announced(record: logging.LogRecord) -> bool:
+    """Return whether the record is the announced event of its thread in another shape."""
+    logger, event = _announced.get(record.thread or 0, ("", None))
+    if event is None or logger != record.name:
+        return False
+    message = record.msg
+    if isinstance(message, dict):
+        same = message.get("event") is event
+    else:
+        same = message is event or (isinstance(message, str) and _words_in(event, message))
+    if same:
+        _announced.pop(record.thread or 0, None)
+    return same
+
+
+def _words_in(event: Any, rendered: str) -> bool:
+    """A rendered event holds its words, whatever quoting is around them."""
+    return isinstance(event, str) and all(word in rendered for word in event.split()[:20])
+
+
+def took_itself(pid: int) -> bool:
+    """Return whether that process takes its own records: it does where it has the hook.
+
+    Where nothing can be read of it any more, it is like this one.
+    """
+    if pid not in _hooked:
+        if len(_hooked) > MAX_CLAIMS:
+            _hooked.clear()
+        _hooked[pid] = _has_hook(pid)
+    return _hooked[pid]
+
+
+def _has_hook(pid: int) -> bool:
+    here = "LOGHAUL_RUN_ID" in os.environ and "loghaul.hook" in sys.modules
+    try:
+        with open(f"/proc/{pid}/environ", "rb") as file:
+            environment = file.read().split(b"\0")
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            flags = [word for word in file.read().split(b"\0")[1:4] if word[:1] == b"-"]
+    except OSError:
+        return here
+    isolated = any(flag[:2] != b"--" and set(flag) & set(b"IES") for flag in flags)
+    hooked = any(b"_hook" in row for row in environment if row.startswith(b"PYTHONPATH="))
+    return here and hooked and not isolated

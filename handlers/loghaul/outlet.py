@@ -1,0 +1,207 @@
+"""Where a process puts its records: one writer and one stream in the spool, made at the first one.
+
+An outlet never raises into its caller, prints, or blocks (unless the user chose a blocking spool).
+A fork's child starts a writer of its own with its first record; what cannot be written is counted
+in `health`. `DEFAULT` is the outlet of the tap and of every handler without settings of its own.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import sys
+import time
+import weakref
+from functools import partial
+from threading import RLock
+from typing import Any, Callable, Optional
+
+from loghaul import event, health
+from loghaul.config import Settings, load
+
+#: A spool that could not be opened is tried again after this long, then twice that, ...
+RETRY_SECONDS, MAX_RETRY_SECONDS = 1.0, 60.0
+
+_outlets: weakref.WeakSet[Outlet] = weakref.WeakSet()
+_own_run: dict[str, str] = {}
+
+
+class Outlet:
+    """One destination. Settings are read when the first record comes, never before."""
+
+    def __init__(self, **overrides: Any) -> None:
+        self.overrides = overrides
+        self.writer: Any = None
+        self.role = ""
+        self.put: Callable[[bytes, int, int], Any]
+        self._ended = False
+        self._prepare()
+        _outlets.add(self)
+
+    def _prepare(self) -> None:
+        self.put = self._first
+        self.writer = None
+        self._opening = False
+        self._lock = RLock()
+        self._retry_at, self._retry_seconds = 0.0, RETRY_SECONDS
+
+    def take(self, record: logging.LogRecord) -> None:
+        """Keep a record. This is the boundary to the script: nothing gets past it."""
+        try:
+            line, time_us = event.line(record)
+            self.put(line, time_us, record.levelno)
+        except Exception as error:  # noqa: BLE001 - a script never fails because of its logging
+            health.note("record lost", error)
+
+    def _first(self, line: bytes, time_us: int, severity: int) -> bool:
+        """Stands in for the writer's own append until there is a writer."""
+        with self._lock:
+            if self._opening:
+                # A record made by opening itself: a warning of the standard library, say.
+                health.note("record lost while the spool was being opened")
+                return False
+            if not self.open():
+                health.note("record lost without a spool")
+                return False
+            accepted = bool(self.put(line, time_us, severity))
+            if self._ended:
+                # Logged behind the end of the process's run: a writer of its own, ended at once.
+                self.end("exit")
+            return accepted
+
+    def open(self) -> bool:
+        """Make writer and stream if there is none; False while that fails."""
+        with self._lock:
+            if self.writer is not None:
+                return True
+            if self._opening or time.monotonic() < self._retry_at:
+                return False
+            self._opening = True
+            try:
+                self._open()
+            except Exception as error:  # noqa: BLE001 - whatever it is, the script goes on
+                health.note("spool cannot be opened", error)
+                self._retry_at = time.monotonic() + self._retry_seconds
+                self._retry_seconds = min(2 * self._retry_seconds, MAX_RETRY_SECONDS)
+                return False
+            finally:
+                self._opening = False
+            return True
+
+    def _open(self) -> None:
+        from loghaul.spool.budget import Limits
+        from loghaul.spool.writer import SpoolWriter
+
+        settings = load(strict=False, **self.overrides)
+        health.use_home(settings.home)
+        for problem in settings.problems:
+            health.note("setting", problem)
+        limits = Limits(settings.spool_max_bytes, settings.spool_reserve_bytes, settings.spool_full)
+        known = facts(settings)
+        writer = SpoolWriter(settings.spool, known, limits=limits)
+        path = f"logs/azureml/{os.getpid()}_azureml.log"
+        stream = writer.stream(path, "events", path)
+        self.writer, self.role = writer, known["role"]
+        self.put = partial(writer.append, stream)
+        if not self._ended:
+            _end_in_multiprocessing(self)
+
+    def end(self, cause: str, detail: Optional[dict[str, Any]] = None) -> None:
+        """Write the end of the stream and close the writer; without a writer there is none."""
+        with self._lock:
+            writer, self._ended = self.writer, True
+            self.put, self.writer = self._first, None
+        try:
+            if writer is not None and not writer.forked:
+                writer.end(cause, detail or {})
+                writer.close()
+        except Exception as error:  # noqa: BLE001 - called while the interpreter shuts down
+            health.note("end of a stream not written", error)
+
+    def finish(self, cause: str, detail: dict[str, Any]) -> None:
+        """End the stream, and take nothing until `restart`."""
+        self.end(cause, detail)
+        self.put = _drop
+
+    def restart(self, **overrides: Any) -> None:
+        """Take records again, with these settings, in a new stream."""
+        if self.writer is not None:
+            self.end("closed")
+        self.overrides, self._ended = overrides, False
+        self._prepare()
+
+    def forked(self) -> None:
+        """Forget the parent's writer: a child is a writer of its own."""
+        self._ended = False
+        self._prepare()
+
+
+def _drop(line: bytes, time_us: int, severity: int) -> bool:
+    """Stands in for a writer behind the end of a session."""
+    return False
+
+
+def facts(settings: Settings) -> dict[str, Any]:
+    """Return the ECS fields that are the same for all records of this process."""
+    found = {
+        "run.id": run_id(settings),
+        "run.name": settings.run_name,
+        "run.attempt": settings.attempt,
+        "run.node": settings.node,
+        "run.rank": settings.rank,
+        "run.local_rank": settings.local_rank,
+        "experiment.name": settings.experiment,
+        "host.name": os.uname().nodename,
+        "process.pid": os.getpid(),
+        "process.name": event.process_name(),
+        "labels": dict(settings.tags) or None,
+        "role": "process" if settings.parent else "session",
+        "parent": settings.parent,
+        "started": time.time_ns() // 1000,
+    }
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def run_id(settings: Settings) -> str:
+    """Return the given run, else one made up for this process and what it forks."""
+    if settings.run_id:
+        return settings.run_id
+    if settings.experiment not in _own_run:
+        made = f"{settings.experiment}_{int(time.time())}_{os.urandom(4).hex()}"
+        _own_run.setdefault(settings.experiment, made)
+    return _own_run[settings.experiment]
+
+
+def end_all() -> None:
+    """End every outlet of this process: `completed`, or `failed` where an exception ended it."""
+    from loghaul import faults
+
+    fatal = faults.fatal()
+    detail = {"status": "failed" if fatal else "completed", **fatal}
+    for outlet in list(_outlets):
+        if outlet.writer is not None:
+            outlet.end("closed" if outlet.role == "session" else "exit", detail)
+
+
+def _forked() -> None:
+    for outlet in list(_outlets):
+        outlet.forked()
+
+
+def _end_in_multiprocessing(outlet: Outlet) -> None:
+    """Children of multiprocessing leave by os._exit: they run its finalizers, not atexit's."""
+    util = sys.modules.get("multiprocessing.util")
+    process = sys.modules.get("multiprocessing.process")
+    if util is not None and process is not None and process.parent_process() is not None:
+        util.Finalize(outlet, end_all, exitpriority=-1000)
+
+
+os.register_at_fork(after_in_child=_forked)
+DEFAULT = Outlet()
+
+if "loghaul.hook" not in sys.modules:
+    # Handlers that hold records back hand them over in logging.shutdown: we end behind it.
+    atexit.unregister(logging.shutdown)
+    atexit.register(end_all)
+    atexit.register(logging.shutdown)
