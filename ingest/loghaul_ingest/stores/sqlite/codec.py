@@ -1,0 +1,125 @@
+"""How the parts of a block lie in a column: bytes, marks, levels, facts."""
+
+from __future__ import annotations
+
+import struct
+import sys
+from array import array
+from collections.abc import Mapping, Sequence
+from itertools import accumulate, starmap
+from typing import Any
+
+import orjson
+import zstandard
+
+from loghaul.chunk import End, Gap, Mark, StreamKey
+from loghaul_ingest.block import Facts
+
+LEVEL = 3
+
+#: SQLite in Python gives no access to parts of a value: what is read is at most this large.
+_SMALL = 64
+
+
+class Codec:
+    """Compressor and decompressor, made once. Not for several threads at a time."""
+
+    def __init__(self) -> None:
+        # The checksum turns a flipped bit on the disk into an error instead of a wrong byte.
+        self._compressor = zstandard.ZstdCompressor(
+            level=LEVEL, write_checksum=True, write_content_size=True
+        )
+        self._decompressor = zstandard.ZstdDecompressor()
+
+    def pack(self, data: bytes) -> bytes:
+        """Return `data` compressed."""
+        return self._compressor.compress(data)
+
+    def unpack(self, packed: bytes) -> bytes:
+        """Return the bytes again. Raises zstandard.ZstdError when they were altered."""
+        return self._decompressor.decompress(packed)
+
+    def pack_marks(self, marks: Sequence[Mark]) -> bytes:
+        """Return marks as two columns, lengths and time differences, compressed when it pays."""
+        lengths = [mark[0] for mark in marks]
+        times = [mark[1] for mark in marks]
+        base = times[0] if times else 0
+        deltas = [time - before for before, time in zip([base, *times], times, strict=False)]
+        wide = any(not -(1 << 31) <= delta < 1 << 31 for delta in deltas)
+        columns = _little(array("I", lengths)) + _little(array("q" if wide else "i", deltas))
+        plain = struct.pack("<?Iq", wide, len(marks), base) + columns
+        if len(plain) > _SMALL:
+            packed = b"z" + self._compressor.compress(plain)
+            if len(packed) <= len(plain):
+                return packed
+        return b"p" + plain
+
+    def unpack_marks(self, packed: bytes) -> tuple[Mark, ...]:
+        """Return the marks again."""
+        plain = packed[1:] if packed[:1] == b"p" else self._decompressor.decompress(packed[1:])
+        wide, count, base = struct.unpack_from("<?Iq", plain)
+        start = struct.calcsize("<?Iq")
+        lengths = _array("I", plain[start : start + 4 * count])
+        deltas = _array("q" if wide else "i", plain[start + 4 * count :])
+        times = accumulate(deltas, initial=base)
+        next(times)
+        return tuple(starmap(Mark, zip(lengths, times, strict=True)))
+
+
+def pack_levels(levels: Mapping[str, int]) -> bytes | None:
+    """Return counts per level as JSON; None for none."""
+    return orjson.dumps(dict(levels)) if levels else None
+
+
+def unpack_levels(packed: bytes | None) -> dict[str, int]:
+    """Return counts per level."""
+    found: dict[str, int] = orjson.loads(packed) if packed else {}
+    return found
+
+
+def pack_name(name: str) -> bytes:
+    """Return a name that may hold anything, lone surrogates included."""
+    return name.encode("utf-8", "surrogatepass")
+
+
+def unpack_name(packed: bytes) -> str:
+    """Return the name again."""
+    return packed.decode("utf-8", "surrogatepass")
+
+
+def pack_facts(facts: Facts) -> bytes:
+    """Return the facts of a stream without its key, kind and start."""
+    import json
+
+    return json.dumps(
+        {
+            "common": dict(facts.common),
+            "end": list(facts.end) if facts.end else None,
+            "gaps": [list(gap) for gap in facts.gaps],
+        },
+        separators=(",", ":"),
+    ).encode()
+
+
+def unpack_facts(stream: StreamKey, kind: str, started: int, packed: bytes) -> Facts:
+    """Return the facts of a stream."""
+    import json
+
+    # Not orjson: hostile facts may hold numbers and surrogates that only the standard one reads.
+    found: dict[str, Any] = json.loads(packed)
+    end = End(*found["end"]) if found["end"] else None
+    gaps = tuple(Gap(*gap) for gap in found["gaps"])
+    return Facts(stream, kind, started, found["common"], end, gaps)
+
+
+def _little(column: array[int]) -> bytes:
+    if sys.byteorder == "big":
+        column.byteswap()
+    return column.tobytes()
+
+
+def _array(code: str, raw: bytes) -> array[int]:
+    column = array(code, raw)
+    if sys.byteorder == "big":
+        column.byteswap()
+    return column

@@ -1,0 +1,237 @@
+"""The reading half: short read transactions, nothing held between two answers."""
+
+from __future__ import annotations
+
+import heapq
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import groupby
+from pathlib import Path
+
+from loghaul.chunk import BLOB, StreamKey
+from loghaul_ingest.block import BlockKey, Head
+from loghaul_ingest.errors import StoreDamaged
+from loghaul_ingest.query.proposal import Proposal
+from loghaul_ingest.runs import summarise
+from loghaul_ingest.stores.base import RunRow, Stored, StreamRow, Tally
+from loghaul_ingest.stores.sqlite.catalog import Catalog, Resting
+from loghaul_ingest.stores.sqlite.codec import Codec
+from loghaul_ingest.stores.sqlite.database import translated
+from loghaul_ingest.stores.sqlite.layout import Layout
+from loghaul_ingest.stores.sqlite.pool import Pool
+from loghaul_ingest.stores.sqlite.rows import (
+    HEAD,
+    find_stream,
+    head_of,
+    run_of,
+    stream_facts,
+    stream_rows,
+)
+from loghaul_ingest.stores.sqlite.searching import search_run
+from loghaul_ingest.stores.tally import tally_of
+
+_HEADS_PAGE = 512
+_FIRST_LOAD, _LARGEST_LOAD = 4, 64
+_FOREVER = 1 << 62
+
+
+class SqliteReader:
+    """See `base.Reader`. Never changes a file; needs no right to."""
+
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
+        self._catalog = Catalog(layout)
+        self._pool = Pool()
+        self._local = threading.local()
+
+    def runs(self) -> Sequence[RunRow]:
+        """See `base.Reader`."""
+        rows = []
+        for path, resting in self._known().items():
+            try:
+                row = resting.summary if resting else self._summary(path)
+            except StoreDamaged:
+                row = _damaged_row(path)
+            if row is not None:
+                rows.append(row)
+        return sorted(rows, key=lambda row: (-row.started, row.run))
+
+    def streams(self, run: str) -> Sequence[StreamRow]:
+        """See `base.Reader`."""
+        with self._run(run) as connection:
+            return stream_rows(connection, run) if connection else []
+
+    def heads(self, stream: StreamKey, start: int = 0, end: int | None = None) -> Iterator[Head]:
+        """See `base.Reader`."""
+        position, limit = max(start, 0), _FOREVER if end is None else end
+        with self._run(stream.run) as connection:
+            found = find_stream(connection, stream) if connection else None
+            if connection is None or found is None:
+                return
+            number, facts = found
+            (longest,) = connection.execute(
+                "SELECT longest FROM streams WHERE id = ?", (number,)
+            ).fetchone()
+        position -= longest
+        while True:
+            with self._run(stream.run) as connection:
+                if connection is None:
+                    return
+                rows = connection.execute(
+                    f"SELECT {HEAD} FROM blocks WHERE stream = ? AND offset > ? AND offset < ? "
+                    "ORDER BY offset LIMIT ?",
+                    (number, position, limit, _HEADS_PAGE),
+                ).fetchall()
+            for row in rows:
+                if row[0] + row[1] > start:
+                    yield head_of(stream, facts.kind, row)
+            if len(rows) < _HEADS_PAGE:
+                return
+            position = rows[-1][0]
+
+    def load(self, keys: Sequence[BlockKey]) -> Iterator[Stored]:
+        """See `base.Reader`."""
+        start, size = 0, _FIRST_LOAD
+        while start < len(keys):
+            part = keys[start : start + size]
+            for stream, group in groupby(part, lambda key: key.stream):
+                yield from self._load(stream, [key.offset for key in group])
+            start += size
+            size = min(size * 4, _LARGEST_LOAD)
+
+    def candidates(
+        self,
+        proposal: Proposal,
+        runs: Iterable[str] | None = None,
+        before: int | None = None,
+    ) -> Iterator[Head]:
+        """See `base.Reader`."""
+        waiting: list[tuple[int, int, str]] = []  # runs not begun, the newest first
+        for order, (run, newest) in enumerate(self._chosen(runs)):
+            waiting.append((-newest, order, run))
+        heapq.heapify(waiting)
+        begun: list[tuple[int, int, Head, Iterator[Head]]] = []
+        broken: StoreDamaged | None = None
+        while waiting or begun:
+            try:
+                if waiting and (not begun or waiting[0][0] <= begun[0][0]):
+                    _, order, run = heapq.heappop(waiting)
+                    walk = self._search(run, proposal, before)
+                else:
+                    _, order, head, walk = heapq.heappop(begun)
+                    yield head
+                following = next(walk, None)
+            except StoreDamaged as error:
+                broken = broken or error
+                continue
+            if following is not None:
+                heapq.heappush(begun, (-following.time_max, order, following, walk))
+        if broken is not None:
+            # The others were searched to their end first.
+            raise broken
+
+    def tally(
+        self, runs: Iterable[str] | None, since: int | None, until: int | None, bucket_us: int
+    ) -> Mapping[StreamKey, Tally]:
+        """See `base.Reader`."""
+        found: dict[StreamKey, Tally] = {}
+        for run, _ in self._chosen(runs):
+            found.update(tally_of(self._counted(run, since, until), since, until, bucket_us))
+        return found
+
+    def close(self) -> None:
+        """See `base.Reader`."""
+        self._pool.close()
+
+    def _counted(self, run: str, since: int | None, until: int | None) -> Iterator[Head]:
+        where, parameters = ["lines > 0"], []
+        if since is not None:
+            where.append("time_max >= ?")
+            parameters.append(since)
+        if until is not None:
+            where.append("time_min < ?")
+            parameters.append(until)
+        with self._run(run) as connection:
+            if connection is None:
+                return
+            facts = stream_facts(connection, run)
+            rows = connection.execute(
+                f"SELECT stream, {HEAD} FROM blocks WHERE {' AND '.join(where)}", parameters
+            ).fetchall()
+        for row in rows:
+            stream = facts.get(row[0])
+            if stream is not None and stream.kind != BLOB:
+                yield head_of(stream.stream, stream.kind, row[1:])
+
+    def _search(self, run: str, proposal: Proposal, before: int | None) -> Iterator[Head]:
+        return search_run(run, lambda: self._run(run), proposal, before)
+
+    def _load(self, stream: StreamKey, offsets: Sequence[int]) -> Iterator[Stored]:
+        with self._run(stream.run) as connection:
+            found = find_stream(connection, stream) if connection else None
+            if connection is None or found is None:
+                return
+            number, facts = found
+            rows = connection.execute(
+                f"SELECT data, marks, {HEAD} FROM blocks JOIN content USING (id) "
+                f"WHERE stream = ? AND offset IN ({','.join('?' * len(offsets))})",
+                (number, *offsets),
+            ).fetchall()
+        by_offset = {row[2]: row for row in rows}
+        codec = self._codec()
+        for offset in offsets:
+            row = by_offset.get(offset)
+            if row is None:
+                continue
+            with translated(self._layout.database(stream.run)):
+                data, marks = codec.unpack(row[0]), codec.unpack_marks(row[1])
+            yield Stored(head_of(stream, facts.kind, row[2:]), data, marks)
+
+    def _codec(self) -> Codec:
+        if not hasattr(self._local, "codec"):
+            self._local.codec = Codec()
+        codec: Codec = self._local.codec
+        return codec
+
+    def _run(self, run: str):  # type: ignore[no-untyped-def]
+        path = self._layout.database(run)
+        if not path.exists() or self._layout.deleted(run):
+            self._pool.forget(path)
+        return self._pool.connection(path)
+
+    def _known(self) -> dict[Path, Resting | None]:
+        """Return all databases, with what the catalog knows of those at rest."""
+        catalog = self._catalog.read()
+        with translated(self._layout.runs):
+            listing = self._layout.listing()
+        known: dict[Path, Resting | None] = {}
+        for path, stamp in listing.items():
+            row = catalog.get(path)
+            known[path] = row[1] if row and stamp is not None and row[0] == stamp else None
+        return known
+
+    def _chosen(self, runs: Iterable[str] | None) -> Iterator[tuple[str, int]]:
+        """Yield runs, each with a time that no block of it exceeds."""
+        if runs is not None:
+            # Few, and asked for by name: they are opened at once.
+            yield from ((run, _FOREVER) for run in dict.fromkeys(runs))
+            return
+        for path, resting in self._known().items():
+            if resting is None:
+                with self._pool.connection(path) as connection:
+                    run = run_of(connection) if connection else None
+                if run is not None:
+                    yield run, _FOREVER
+            elif resting.time_max is not None:
+                yield resting.run, resting.time_max
+
+    def _summary(self, path: Path) -> RunRow | None:
+        with self._pool.connection(path) as connection:
+            if connection is None:
+                return None
+            rows = stream_rows(connection, run_of(connection))
+        return summarise(rows) if rows else None
+
+
+def _damaged_row(path: Path) -> RunRow:
+    return RunRow(path.name, "", "", {}, "damaged", 0, None, 0, 0, 0, 0)

@@ -1,0 +1,136 @@
+"""Writing a batch into the database of a run: one transaction, counters included."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Sequence
+from itertools import groupby
+
+from loghaul_ingest.block import Block, BlockKey, Facts
+from loghaul_ingest.stores import totals
+from loghaul_ingest.stores.sqlite.codec import Codec, pack_levels, unpack_levels
+from loghaul_ingest.stores.sqlite.rows import find_stream, put_stream
+from loghaul_ingest.stores.sqlite.terms import terms
+
+#: A block as its columns: (block, data, marks, terms), packed before the lock is taken.
+Packed = tuple[Block, bytes, bytes, str]
+
+
+def pack(blocks: Iterable[Block], codec: Codec) -> list[Packed]:
+    """Return blocks as they will lie in the tables."""
+    return [
+        (block, codec.pack(block.data), codec.pack_marks(block.marks), terms(block))
+        for block in blocks
+    ]
+
+
+def store(
+    connection: sqlite3.Connection, packed: Sequence[Packed], facts: Sequence[Facts]
+) -> list[BlockKey]:
+    """Create the blocks inside the open transaction; return the keys that stood already."""
+    numbers = {one.stream: put_stream(connection, one) for one in facts}
+    repeats: list[BlockKey] = []
+    for stream, group in groupby(sorted(packed, key=_place), lambda one: one[0].head.stream):
+        items = list(group)
+        if stream not in numbers:
+            known = find_stream(connection, stream)
+            bare = totals.facts_of(items[0][0].head)
+            numbers[stream] = known[0] if known else put_stream(connection, bare)
+        repeats += _append(connection, numbers[stream], items)
+    return repeats
+
+
+def insert(connection: sqlite3.Connection, number: int, items: Sequence[Packed]) -> None:
+    """Add rows for blocks that are known not to be there, without touching the totals."""
+    (last,) = connection.execute("SELECT value FROM meta WHERE name = 'last_id'").fetchone()
+    heads, contents, words = [], [], []
+    for block_id, (block, data, marks, text) in enumerate(items, last + 1):
+        head = block.head
+        heads.append(
+            (
+                block_id,
+                number,
+                head.offset,
+                head.length,
+                head.head,
+                head.time_min,
+                head.time_max,
+                head.lines,
+                head.progress,
+                pack_levels(head.levels),
+                head.position,
+            )
+        )
+        contents.append((block_id, data, marks))
+        words.append((block_id, text))
+    connection.executemany("INSERT INTO blocks VALUES (?,?,?,?,?,?,?,?,?,?,?)", heads)
+    connection.executemany("INSERT INTO content VALUES (?,?,?)", contents)
+    connection.executemany("INSERT INTO words (rowid, terms) VALUES (?,?)", words)
+    connection.execute("UPDATE meta SET value = ? WHERE name = 'last_id'", (last + len(items),))
+
+
+def _place(one: Packed) -> tuple[object, int]:
+    return one[0].head.stream, one[0].head.offset
+
+
+def _append(connection: sqlite3.Connection, number: int, items: Sequence[Packed]) -> list[BlockKey]:
+    (end,) = connection.execute("SELECT stored_end FROM streams WHERE id = ?", (number,)).fetchone()
+    taken = _taken(connection, number, items) if items[0][0].head.offset < end else set()
+    fresh, repeats = [], []
+    for item in items:
+        head = item[0].head
+        if head.offset in taken:
+            repeats.append(head.key)
+        else:
+            taken.add(head.offset)
+            fresh.append(item)
+    if fresh:
+        insert(connection, number, fresh)
+        add_totals(connection, number, [item[0] for item in fresh])
+    return repeats
+
+
+def _taken(connection: sqlite3.Connection, number: int, items: Sequence[Packed]) -> set[int]:
+    """Return the offsets at which a block stands already, among those of `items`."""
+    rows = connection.execute(
+        "SELECT offset FROM blocks WHERE stream = ? AND offset BETWEEN ? AND ?",
+        (number, items[0][0].head.offset, items[-1][0].head.offset),
+    )
+    return {offset for (offset,) in rows}
+
+
+def add_totals(connection: sqlite3.Connection, number: int, blocks: Sequence[Block]) -> None:
+    """Count new blocks, by ascending offset, in the row of their stream."""
+    end, ragged, longest, lines, progress, packed, time_min, time_max = connection.execute(
+        "SELECT stored_end, ragged, longest, lines, progress, levels, time_min, time_max "
+        "FROM streams WHERE id = ?",
+        (number,),
+    ).fetchone()
+    levels = unpack_levels(packed)
+    for block in blocks:
+        head = block.head
+        # Once something lies elsewhere than at the end, extents are computed from the blocks.
+        ragged = ragged or head.offset != end
+        end = max(end, head.end)
+        longest = max(longest, head.length)
+        lines += head.lines
+        progress += head.progress
+        for level, count in head.levels.items():
+            levels[level] = levels.get(level, 0) + count
+        time_min = head.time_min if time_min is None else min(time_min, head.time_min)
+        time_max = head.time_max if time_max is None else max(time_max, head.time_max)
+    connection.execute(
+        "UPDATE streams SET stored_end = ?, ragged = ?, longest = ?, lines = ?, progress = ?, "
+        "levels = ?, time_min = ?, time_max = ? WHERE id = ?",
+        (
+            end,
+            int(ragged),
+            longest,
+            lines,
+            progress,
+            pack_levels(levels) or b"{}",
+            time_min,
+            time_max,
+            number,
+        ),
+    )

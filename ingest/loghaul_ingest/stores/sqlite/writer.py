@@ -1,0 +1,201 @@
+"""The writing half: all databases are written by one thread, so that the event loop goes on.
+
+SQLite and zstd release the interpreter while they work: the worker builds its next batch
+meanwhile. A thread that writes a run holds the run's lock for one batch, a few milliseconds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sqlite3
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import TypeVar
+
+from loghaul.chunk import StreamKey
+from loghaul_ingest.block import Block, BlockKey, Extent, Facts
+from loghaul_ingest.errors import StoreError
+from loghaul_ingest.runs import summarise
+from loghaul_ingest.stores import totals
+from loghaul_ingest.stores.base import Batch
+from loghaul_ingest.stores.sqlite import compacting, storing
+from loghaul_ingest.stores.sqlite.catalog import Catalog, Resting
+from loghaul_ingest.stores.sqlite.codec import Codec
+from loghaul_ingest.stores.sqlite.database import open_for_writing, translated
+from loghaul_ingest.stores.sqlite.layout import Layout, stamp, unlink
+from loghaul_ingest.stores.sqlite.rows import find_stream, pieces, stream_rows
+
+#: So many databases stay open; each costs a few file descriptors and a cache.
+MOST_OPEN = 64
+
+_T = TypeVar("_T")
+
+
+class SqliteWriter:
+    """See `base.Writer`. One event loop uses it; several processes may write one store."""
+
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
+        self._catalog = Catalog(layout)
+        self._codec = Codec()
+        self._open: OrderedDict[str, sqlite3.Connection] = OrderedDict()
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="loghaul-store")
+        self._process = os.getpid()
+        self._closed = False
+        with translated(layout.folder):
+            layout.runs.mkdir(parents=True, exist_ok=True)
+
+    async def extents(self, streams: Collection[StreamKey]) -> Mapping[StreamKey, Extent | None]:
+        """See `base.Writer`."""
+        return await self._do(lambda: {key: self._extent(key) for key in streams})
+
+    async def write(self, batch: Batch) -> Sequence[BlockKey]:
+        """See `base.Writer`. Runs are committed one by one: an error of one leaves the others
+        written, and the same batch may come again.
+        """
+        return await self._do(lambda: self._write(batch))
+
+    async def compact(self, stream: StreamKey) -> int:
+        """See `base.Writer`. Works in steps, so that batches are written in between."""
+        vanished, step = 0, compacting.Step(0, 0)
+        while step is not None:
+            step = await self._do(lambda at=step: self._compact(stream, at))
+            vanished += step.vanished if step else 0
+        return vanished
+
+    async def delete_run(self, run: str) -> bool:
+        """See `base.Writer`."""
+        return await self._do(lambda: self._delete(run))
+
+    async def close(self) -> None:
+        """See `base.Writer`."""
+        if self._closed:
+            return
+        await self._do(self._close_all)
+        self._closed = True
+        self._thread.shutdown()
+
+    async def _do(self, work: Callable[[], _T]) -> _T:
+        if self._closed:
+            raise StoreError("this writer was closed")
+        if os.getpid() != self._process:
+            raise StoreError("a writer does not survive a fork: open one in the child")
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+
+    # Below: in the thread.
+
+    def _extent(self, key: StreamKey) -> Extent | None:
+        if self._layout.deleted(key.run):
+            return None
+        if not self._layout.database(key.run).exists():
+            return Extent()
+        with self._database(key.run) as connection:
+            found = find_stream(connection, key)
+            if found is None:
+                return Extent()
+            row = connection.execute(
+                "SELECT stored_end, ragged FROM streams WHERE id = ?", (found[0],)
+            ).fetchone()
+            return totals.extent(pieces(connection, found[0], *row))
+
+    def _write(self, batch: Batch) -> list[BlockKey]:
+        shares: dict[str, tuple[list[Block], list[Facts]]] = {}
+        for block in batch.blocks:
+            shares.setdefault(block.head.stream.run, ([], []))[0].append(block)
+        for facts in batch.facts:
+            shares.setdefault(facts.stream.run, ([], []))[1].append(facts)
+        repeats: list[BlockKey] = []
+        failed: StoreError | None = None
+        for run, (blocks, facts_of_run) in shares.items():
+            try:
+                repeats += self._write_run(run, blocks, facts_of_run)
+            except StoreError as error:
+                failed = failed or error
+        if failed is not None:
+            raise failed
+        return repeats
+
+    def _write_run(
+        self, run: str, blocks: Sequence[Block], facts: Sequence[Facts]
+    ) -> list[BlockKey]:
+        if self._layout.deleted(run):
+            return [block.head.key for block in blocks]
+        packed = storing.pack(blocks, self._codec)
+        with self._database(run) as connection, transaction(connection):
+            return storing.store(connection, packed, facts)
+
+    def _compact(self, stream: StreamKey, at: compacting.Step) -> compacting.Step | None:
+        if self._layout.deleted(stream.run) or not self._layout.database(stream.run).exists():
+            return None
+        with self._database(stream.run) as connection, transaction(connection):
+            return compacting.step(connection, stream, at, self._codec)
+
+    def _delete(self, run: str) -> bool:
+        database, tombstone = self._layout.database(run), self._layout.tombstone(run)
+        with translated(database):
+            if not database.exists() or tombstone.exists():
+                return False
+            tombstone.write_bytes(run.encode("utf-8", "surrogatepass"))
+            connection = self._open.pop(run, None)
+            unlink(database)
+            if connection is not None:
+                connection.close()
+        self._catalog.forget(database)
+        return True
+
+    @contextmanager
+    def _database(self, run: str) -> Iterator[sqlite3.Connection]:
+        path = self._layout.database(run)
+        with translated(path):
+            connection = self._open.get(run)
+            if connection is None:
+                while len(self._open) >= MOST_OPEN:
+                    self._rest(*self._open.popitem(last=False))
+                connection = self._open[run] = open_for_writing(path, run)
+            self._open.move_to_end(run)
+            try:
+                yield connection
+            except sqlite3.Error:
+                # The next use opens it anew: a full disk or a damaged page may leave it unusable.
+                self._open.pop(run, None)
+                connection.close()
+                raise
+
+    def _close_all(self) -> None:
+        while self._open:
+            self._rest(*self._open.popitem())
+
+    def _rest(self, run: str, connection: sqlite3.Connection) -> None:
+        """Close a database and remember how it looks, so that lists need not open it."""
+        path = self._layout.database(run)
+        try:
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            streams = stream_rows(connection, run)
+            connection.close()
+            seen = stamp(path)
+        except sqlite3.Error:
+            # What was committed stays in the log beside it; only lists will be slower.
+            connection.close()
+            return
+        if seen is not None and not self._layout.deleted(run):
+            newest = max(
+                (row.time_max for row in streams if row.time_max is not None), default=None
+            )
+            summary = summarise(streams) if streams else None
+            self._catalog.put(path, seen, Resting(run, newest, summary))
+
+
+@contextmanager
+def transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    """All or nothing, durable when left."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
