@@ -1,0 +1,34 @@
+"""Times: microseconds since the epoch inside, RFC 3339 in UTC at the edges."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+_RFC3339 = re.compile(
+    r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d:\d\d)(?:[.,](\d{1,9}))?([Zz]|[+-]\d\d:\d\d)", re.ASCII
+)
+#: What `datetime` can hold, with room for a time zone.
+_LEAST, _GREATEST = -62_135_500_000_000_000, 253_402_200_000_000_000
+
+
+def micros(text: Any) -> int | None:
+    """Return the microseconds of an RFC 3339 time, None when it is none (or has no zone)."""
+    match = _RFC3339.fullmatch(text) if isinstance(text, str) else None
+    if match is None:
+        return None
+    date, clock, fraction, zone = match.groups()
+    try:
+        whole = datetime.fromisoformat(f"{date}T{clock}{'+00:00' if zone in 'Zz' else zone}")
+    except ValueError:
+        return None
+    return (whole - _EPOCH) // _MICROSECOND + int((fraction or "0").ljust(6, "0")[:6])
+
+
+def rfc3339(time_us: int) -> str:
+    """Return a time as RFC 3339 in UTC with microseconds; what no calendar holds is clamped."""
+    time = _EPOCH + timedelta(microseconds=min(max(time_us, _LEAST), _GREATEST))
+    return time.strftime("%Y-%m-%dT%H:%M:%S.") + f"{time.microsecond:06d}Z"
