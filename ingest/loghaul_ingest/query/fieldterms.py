@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from fnmatch import translate
 
-from loghaul_ingest.query import fields, levels, times, tree
+from loghaul_ingest import levels
+from loghaul_ingest.query import fields, times, tree
 from loghaul_ingest.query.literals import literal, unquoted, word_term
-from loghaul_ingest.query.values import Equals, Exists, Glob, Range, ValueTest
+from loghaul_ingest.query.values import Equals, Exists, Glob, Range, ValueTest, holds
 
 _BOUND = r'("(?:[^"\\]|\\.)*"|[^\s"\[\]{}()]+)'
 _BETWEEN = re.compile(rf"([\[{{])\s*{_BOUND}\s+TO\s+{_BOUND}\s*([\]}}])(?=[\s)]|$)", re.DOTALL)
@@ -35,7 +36,7 @@ class FieldTerms:
                 raise Refused(f"{field} of nothing")
             return tree.Within(field, node)
         if field == fields.LEVEL:
-            return tree.Level(levels.same_as(text))
+            return tree.Level(frozenset({levels.canonical(text)}))
         if field in ("since", "until", fields.TIME):
             return self._time(field, "", text)
         return tree.Field(field, Equals(text, field in _PATHS))
@@ -104,10 +105,7 @@ class FieldTerms:
 
     def _compared(self, field: str, operator: str, value: str) -> tree.Tree:
         if field == fields.LEVEL:
-            names = levels.compared(operator, value)
-            if not names:
-                raise Refused(f"{value} has no place in the order of levels")
-            return tree.Level(names)
+            return _levels(operator, value)
         if field in ("since", "until", fields.TIME):
             return self._time(field, operator, value)
         low, high = (value, None) if operator[0] == ">" else (None, value)
@@ -133,6 +131,16 @@ class FieldTerms:
             "<": tree.Time(None, moment),
             "<=": tree.Time(None, behind),
         }.get(operator, tree.Time(moment, behind))
+
+
+def _levels(operator: str, value: str) -> tree.Level:
+    severity = levels.SEVERITY.get(levels.canonical(value))
+    if severity is None:
+        raise Refused(f"{value} has no place in the order of levels")
+    names = [name for name, at in levels.SEVERITY.items() if holds(operator, at, severity)]
+    if not names:
+        raise Refused(f"there is no level {operator}{value}")
+    return tree.Level(frozenset(names))
 
 
 def _bound(text: str) -> str | None:

@@ -33,8 +33,8 @@ def literal(text: str) -> tree.Phrase | tree.Text | None:
     """Return the term of a text: a phrase of its words, or its characters where it has others."""
     text = plain(text)
     if not text.isascii():
-        # A line ends at a newline, so no characters of one line hold any.
-        return tree.Text(text)
+        # No line holds a newline, so one in a text can only stand for a space.
+        return tree.Text(re.sub(r"[\r\n]+", " ", text))
     found = tuple(words(text.encode(), TEXT).split())
     if found:
         return tree.Phrase(found)

@@ -181,13 +181,12 @@ def _joined_levels(parts: list[Tree]) -> list[Tree]:
     named = [part.names for part in parts if isinstance(part, Level) and part.names is not None]
     if len(named) < 2:
         return parts
-    joined, kept = Level(frozenset().union(*named)), []
+    joined = Level(frozenset().union(*named))
+    kept: list[Tree] = []
     for part in parts:
-        if isinstance(part, Level) and part.names is not None:
-            if joined not in kept:
-                kept.append(joined)
-        else:
-            kept.append(part)
+        term = joined if isinstance(part, Level) and part.names is not None else part
+        if term not in kept:
+            kept.append(term)
     return kept
 
 

@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import Any
 
 from loghaul_ingest.block import Facts
-from loghaul_ingest.query import fields, levels
+from loghaul_ingest.query import fields
 from loghaul_ingest.query.proposal import StreamTest
 
 
@@ -127,6 +127,15 @@ class FactTest(StreamTest):
         return self.test(value) != self.inverted
 
 
+def holds(operator: str, left: float, right: float) -> bool:
+    """Return `left operator right`, for `>=`, `>`, `<=`, `<`."""
+    if operator == ">=":
+        return left >= right
+    if operator == ">":
+        return left > right
+    return left <= right if operator == "<=" else left < right
+
+
 def quoted(text: str) -> str:
     """Return a text in quotation marks."""
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
@@ -156,7 +165,7 @@ _NUMBER = re.compile(r"[+-]?(?:\d{1,300}(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d{1,4})?",
 def _compare(operator: str, value: Any, bound: str) -> bool:
     left, right = as_number(value), as_number(bound)
     if left is not None and right is not None:
-        return levels.holds(operator, left, right)
+        return holds(operator, left, right)
     found, wanted = as_text(value).casefold(), bound.casefold()
     if found == wanted:
         return operator in (">=", "<=")
