@@ -11,6 +11,7 @@ import random
 from itertools import accumulate
 
 import pytest
+
 from loghaul.chunk import Chunk, End, Gap, Mark, StreamKey
 from loghaul_ingest.assemble import Assembler, Limits
 from loghaul_ingest.block import Block, Extent, Head
@@ -312,7 +313,7 @@ class Simulation:
 
     def _settle(self):
         """Everything calms down: one owner, all replies come, time passes."""
-        for name in self.names:
+        for _ in self.names:
             self._rebalance(self.workers[0])
         for name in self.names:
             for worker in self.workers:
@@ -371,7 +372,7 @@ class Simulation:
             if self.calm:
                 self._check_heads(key, kind, data)
         for worker in self.workers:
-            assert (0, 0) == (worker.core.held_bytes, worker.core.open_bytes)
+            assert (worker.core.held_bytes, worker.core.open_bytes) == (0, 0)
 
     def _check_heads(self, key, kind, data):
         for block in self.store.blocks.get(key, {}).values():
@@ -415,4 +416,4 @@ def test_marks_are_cut_where_the_bytes_are_cut():
     assert (Mark(3, 10), Mark(4, 20), Mark(1, 30)) == slice_marks(marks, ends, 0, 8)
     assert (Mark(1, 10), Mark(2, 20)) == slice_marks(marks, ends, 2, 5)
     assert (Mark(2, 20),) == slice_marks(marks, ends, 4, 6)
-    assert () == slice_marks(marks, ends, 4, 4)
+    assert slice_marks(marks, ends, 4, 4) == ()
