@@ -7,9 +7,10 @@ conjunction begins with its rarest part; what needs a line taken apart is asked 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
+from loghaul.chunk import EVENTS
 from loghaul_ingest import recognise
 from loghaul_ingest.query import fields, seekers, tree
 from loghaul_ingest.query.literals import literal
@@ -20,8 +21,8 @@ from loghaul_ingest.query.values import Equals, FactTest, as_number, as_text
 if TYPE_CHECKING:
     from loghaul_ingest.block import Facts
 
-#: From so many lines on, all levels of a block are found at once.
-_MANY = 12
+#: Up to so many lines are asked for their level one by one.
+_FEW = 8
 #: What JSON may write in another way than it stands.
 _REWRITTEN = frozenset("\"\\<>&'/")
 
@@ -187,24 +188,21 @@ class _OfLevel:
     def starts(self, scan: Scan) -> list[int]:
         if self.estimate(scan) == 0:
             return []
-        names, view = self._names, scan.view
-        return [
-            start
-            for start, _, level in recognise.level_lines(view.buffer[: scan.stop], view.kind)
-            if names is None or level in names
-        ]
+        names, lines = self._names, scan.view.level_lines()
+        return [start for start, _, level in lines if names is None or level in names]
 
     def keep(self, scan: Scan, starts: list[int]) -> list[int]:
         if self.estimate(scan) == 0:
             return []
-        if len(starts) > _MANY:
+        if len(starts) > _FEW or scan.kind == EVENTS:
             found = set(self.starts(scan))
             return [start for start in starts if start in found]
         return [start for start in starts if self._has(scan, start)]
 
     def _has(self, scan: Scan, start: int) -> bool:
-        level = scan.view.level_of((start, scan.end(start)))
-        return level is not None and (self._names is None or level in self._names)
+        line = scan.view.buffer[start : scan.end(start)]
+        found = recognise.level_lines(line, scan.kind)
+        return bool(found) and (self._names is None or found[0][2] in self._names)
 
     def estimate(self, scan: Scan) -> int:
         levels = scan.view.head.levels
@@ -268,12 +266,11 @@ class _Taken:
         return [start for start in starts if self._test(self._value(scan, start))]
 
     def _value(self, scan: Scan, start: int) -> Any:
-        line = scan.view.text((start, scan.end(start)))
-        values: Mapping[str, Any] = recognise.fields_of(line, scan.view.kind)
-        value = fields.line_value(self._field, values)
+        span = (start, scan.end(start))
+        value = fields.line_value(self._field, scan.view.fields(span))
         if value is None and self._field == "message" and scan.kind == "text":
             # A line that nothing was recognised in is its own message.
-            return line.decode("utf-8", "surrogateescape")
+            return scan.view.text(span).decode("utf-8", "surrogateescape")
         return value
 
     def estimate(self, scan: Scan) -> int:

@@ -68,11 +68,7 @@ class Scan:
     @cached_property
     def stop(self) -> int:
         """Behind the last event that ends in the block; what follows belongs to the next one."""
-        buffer = self.view.buffer
-        if buffer.endswith(b"\n"):
-            return len(buffer)
-        spans = self.view.spans()
-        return spans[-1][1] if spans else 0
+        return self.view.end
 
     @cached_property
     def words(self) -> bytes:
