@@ -14,19 +14,18 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections import deque
 from threading import get_ident
 from typing import Any
 
-#: A copy that arrives when this many younger records were claimed counts as claimed.
+#: Claims are kept for at least this many further records.
 MAX_CLAIMS = 4096
 
-_registry: tuple[dict[int, Any], deque[Any]] = logging.__dict__.setdefault(
-    "_loghaul_claims", ({}, deque())
-)
-_claimed, _order = _registry
+_Claims = dict[int, tuple[float]]
+#: The claims of late, the ones before them, and the time of the oldest that is known of.
+_kept: list[Any] = logging.__dict__.setdefault("_loghaul_claims", [{}, {}, -1.0])
 _announced: dict[int, tuple[str, Any]] = {}
 _hooked: dict[int, bool] = {}
+_pid = os.getpid()
 
 
 def claim(record: logging.LogRecord, late: bool = False) -> bool:
@@ -36,19 +35,34 @@ def claim(record: logging.LogRecord, late: bool = False) -> bool:
     than the oldest claim is his.
     """
     mark = record.relativeCreated
+    # A claim holds the float, so that its identity is not given to another one.
     mine = (mark,)
-    if _claimed.setdefault(id(mark), mine) is not mine:
+    key = id(mark)
+    claims: _Claims = _kept[0]
+    if key in _kept[1] or claims.setdefault(key, mine) is not mine:
         return False
-    if len(_order) >= MAX_CLAIMS:
-        if late and mark < _order[0][0]:
-            _claimed.pop(id(mark), None)
-            return False
-        _claimed.pop(id(_order.popleft()[0]), None)
-    # The claim holds the float, so that its identity is not given to another one.
-    _order.append(mine)
-    if record.process != os.getpid() and record.process and took_itself(record.process):
+    if late and mark < _kept[2]:
+        del claims[key]
+        return False
+    if len(claims) > MAX_CLAIMS:
+        _forget(claims)
+    if record.process != _pid and record.process and took_itself(record.process):
         return False
     return not (_announced and was_announced(record))
+
+
+def _forget(claims: _Claims) -> None:
+    """Let the older half go; dictionaries keep the order of insertion."""
+    _kept[1], _kept[0] = claims, {}
+    _kept[2] = next(iter(list(claims.values())))[0]
+
+
+def _forked() -> None:
+    global _pid
+    _pid = os.getpid()
+
+
+os.register_at_fork(after_in_child=_forked)
 
 
 def announce(logger: str, event: Any) -> None:

@@ -1,7 +1,7 @@
 """A log record as one line of an events stream: JSON with dotted ECS names, UTF-8, one newline.
 
-`line(record)` promises: everything of the record is in the line; nothing raises because of what
-the record carries. The order of names is fixed: `@timestamp`, `log.level`, `message` first.
+`take(record, outlet)` promises: everything of the record is in the line; nothing raises because
+of what the record carries. The order of names is fixed: `@timestamp`, `log.level`, `message` first.
 
 It is the hot path of a training script: what is the same for every record of one call site (logger,
 level, source place, thread) is rendered once and kept, the date once per second, and no dictionary
@@ -19,7 +19,7 @@ import traceback
 from json.encoder import encode_basestring as _quote
 from operator import itemgetter
 from threading import get_ident
-from typing import Any, Optional
+from typing import Any, Callable, Optional, Protocol
 
 from loghaul import health
 from loghaul.plain import plain, text
@@ -35,39 +35,53 @@ RESERVED = frozenset({
 })  # fmt: skip
 
 _SITE = (
-    "name", "levelno", "levelname", "pathname", "lineno", "funcName", "thread", "threadName",
-    "process", "processName", "exc_info", "exc_text", "stack_info",
+    "lineno", "pathname", "funcName", "name", "levelno", "thread", "threadName", "process",
+    "exc_info", "exc_text", "stack_info",
 )  # fmt: skip
 _PLAIN = len(logging.LogRecord("", 0, "", 0, "", None, None).__dict__)
 
 _site_of = itemgetter(*_SITE, *(("taskName",) if sys.version_info >= (3, 12) else ()))
 _sites: dict[Any, tuple[str, str]] = {}
-_second: tuple[int, str] = (-1, "")
+#: First microsecond, first one behind, and the beginning of a line of this second.
+_second: tuple[int, int, str] = (0, 0, "")
+#: True while a message and its arguments are merged: what is logged by their own code sees it.
+_merging = False
 _formatting: set[int] = set()
 
 
-def line(record: logging.LogRecord) -> tuple[bytes, int]:
-    """Return the record's line, newline included, and its time in microseconds since the epoch."""
+class Outlet(Protocol):
+    """What lines are handed to: `append(stream, line, time_us, severity)`."""
+
+    append: Callable[[int, bytes, int, int], Any]
+    stream: int
+
+
+def take(record: logging.LogRecord, outlet: Outlet) -> None:
+    """Hand the line of a record to an outlet. This is the boundary to the script: never raises."""
+    global _merging
     values = record.__dict__
     try:
         head, tail = _sites[_site_of(values)]
         if len(values) != _PLAIN and _has_extras(values):
-            return _long_line(record)
-        message = values["msg"]
-        if values["args"]:
-            message = _merged(message, values["args"])
-        elif type(message) is not str:
-            return _long_line(record)
+            return _take_long(record, outlet)
+        message, args = values["msg"], values["args"]
+        if args:
+            if _merging:
+                return _take_long(record, outlet)
+            _merging = True
+            try:
+                message = message % args
+            finally:
+                _merging = False
         time_us = int(values["created"] * 1e6)
-        second, micro = divmod(time_us, 1_000_000)
-        known, date = _second
-        if second != known:
-            date = _date(second)
-        line = f"{date}{micro:06d}{head}{_quote(message)}{tail}"
-        # Only lone surrogates cannot be encoded; the handler writes them as JSON escapes.
-        return line.encode("utf-8", "backslashreplace"), time_us
+        first, behind, date = _second
+        if not first <= time_us < behind:
+            date = _date(time_us)
+        # Sixteen digits: the last six are the microseconds. What is no text makes _quote raise.
+        line = f"{date}{str(time_us)[10:]}{head}{_quote(message)}{tail}".encode()
     except Exception:  # noqa: BLE001 - whatever it is, the longer way knows how to live with it
-        return _long_line(record)
+        return _take_long(record, outlet)
+    outlet.append(outlet.stream, line, time_us, values["levelno"])
 
 
 def _has_extras(values: dict[str, Any]) -> bool:
@@ -75,30 +89,24 @@ def _has_extras(values: dict[str, Any]) -> bool:
     return len(values) - ("message" in values) - ("asctime" in values) != _PLAIN
 
 
-def _merged(message: Any, args: Any) -> str:
-    """Return the text of a message with arguments; their code may log, even about themselves."""
-    thread = get_ident()
-    if thread in _formatting or type(message) is not str:
-        raise ValueError("the longer way")
-    _formatting.add(thread)
-    try:
-        merged = message % args
-    finally:
-        _formatting.discard(thread)
-    if type(merged) is not str:
-        raise TypeError("not text")
-    return merged
-
-
-def _date(second: int) -> str:
+def _date(time_us: int) -> str:
     global _second
+    second = time_us // 1_000_000
+    if not 10**9 <= second < 10**10:
+        raise ValueError("not ten digits")
     stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
-    _second = (second, f'{{"@timestamp":"{stamp}.')
-    return _second[1]
+    date = f'{{"@timestamp":"{stamp}.'
+    _second = (second * 1_000_000, (second + 1) * 1_000_000, date)
+    return date
 
 
-def _long_line(record: logging.LogRecord) -> tuple[bytes, int]:
-    return dump(fields(record)), time_of(record)
+def _take_long(record: logging.LogRecord, outlet: Outlet) -> None:
+    """Take a record that has more than a message, or something odd about it."""
+    try:
+        severity = record.levelno if type(record.levelno) is int else 20
+        outlet.append(outlet.stream, dump(fields(record)), time_of(record), severity)
+    except Exception as error:  # noqa: BLE001 - a script never fails because of its logging
+        health.note("record lost", error)
 
 
 def time_of(record: logging.LogRecord) -> int:
@@ -133,7 +141,7 @@ def fields(
     """Return a record as fields in the order of a line, all of them known to JSON.
 
     message: of a formatter, instead of the record's own; extra: more of them, from a formatter.
-    Of a record without exception and extra the parts around the message are kept for `line`.
+    Of a record without exception and extra the parts around the message are kept for `take`.
     """
     values = record.__dict__
     thread = get_ident()
@@ -152,7 +160,7 @@ def fields(
     if not error and not extras:
         _keep_site(values)
     found: dict[str, Any] = {"@timestamp": timestamp(time_of(record))}
-    found["log.level"] = text(values.get("levelname")).lower()
+    found["log.level"] = _level(values)
     found["message"] = message
     found["log.logger"] = text(values.get("name"))
     found.update(error)
@@ -165,7 +173,7 @@ def fields(
 def _keep_site(values: dict[str, Any]) -> None:
     try:
         site = _site_of(values)
-        level = _quote(text(values.get("levelname")).lower())
+        level = _quote(_level(values))
         logger = _quote(text(values.get("name")))
         place = json.dumps(_place(values), ensure_ascii=False, separators=(",", ":"))[1:]
         if len(_sites) >= MAX_SITES:
@@ -173,6 +181,13 @@ def _keep_site(values: dict[str, Any]) -> None:
         _sites[site] = (f'Z","log.level":{level},"message":', f',"log.logger":{logger},{place}\n')
     except (KeyError, TypeError):
         pass  # a record made by hand: it takes the longer way each time
+
+
+def _level(values: dict[str, Any]) -> str:
+    """By number: formatters that colour their output write escapes into `levelname`."""
+    name = logging.getLevelName(values.get("levelno") or 0)
+    known = isinstance(name, str) and not name.startswith("Level ")
+    return (name if known else text(values.get("levelname"))).lower()
 
 
 def _place(values: dict[str, Any]) -> dict[str, Any]:

@@ -13,9 +13,14 @@ import logging
 from typing import Any, Optional, Union
 
 from loghaul import claims, event, health, outlet
+from loghaul.event import take
 from loghaul.plain import plain, text
 
 _handlers = 0
+#: True where more than one takes records: each then asks `claims` first.
+shared = False
+#: True where the tap takes what no handler took.
+_late = False
 
 
 class Handler(logging.Handler):
@@ -34,26 +39,26 @@ class Handler(logging.Handler):
         self, level: Union[int, str] = 0, run: Optional[str] = None, **settings: Any
     ) -> None:
         super().__init__(level)
-        global _handlers
-        _handlers += 1
+        _count()
         given = {name: value for name, value in settings.items() if value is not None}
         if run is not None:
             given["run_id"] = run
         self._outlet = outlet.Outlet(**given) if given else outlet.DEFAULT
         # What a subclass overrides has to be asked, in logging's own order.
         own = type(self)
-        self._custom = (
+        if (
             own.emit is not Handler.emit
             or own.filter is not logging.Handler.filter
             or own.format is not logging.Handler.format
-        )
+        ) and own.handle is Handler.handle:
+            self.handle = self._handle_with_care  # type: ignore[method-assign]
 
     def handle(self, record: logging.LogRecord) -> Any:
         """Take a record that passes the filters; no lock is needed, the spool is thread safe."""
-        if self.filters or self.formatter is not None or self._custom:
+        if self.filters or self.formatter is not None:
             return self._handle_with_care(record)
-        if (_handlers == 1 and not shared) or claims.claim(record, shared):
-            self._outlet.take(record)
+        if not shared or claims.claim(record, _late):
+            take(record, self._outlet)
         return True
 
     def _handle_with_care(self, record: logging.LogRecord) -> Any:
@@ -66,11 +71,11 @@ class Handler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Take a record without asking the filters."""
-        if not claims.claim(record, shared):
+        if shared and not claims.claim(record, _late):
             return
         try:
             if self.formatter is None and type(self).format is logging.Handler.format:
-                self._outlet.take(record)
+                take(record, self._outlet)
             else:
                 line = event.dump(self._formatted(record))
                 self._outlet.put(line, event.time_of(record), record.levelno)
@@ -108,11 +113,15 @@ def _contributed(record: logging.LogRecord, shown: str) -> dict[str, Any]:
     return event.fields(record, text(message) if message else None, plain(found))
 
 
-#: True where somebody else (the tap, the processor) takes records too.
-shared = False
-
-
-def share() -> None:
+def share(tapped: bool = False) -> None:
     """Make every handler ask who takes a record."""
-    global shared
+    global shared, _late
     shared = True
+    _late = _late or tapped
+
+
+def _count() -> None:
+    global _handlers
+    _handlers += 1
+    if _handlers > 1:
+        share()

@@ -13,7 +13,6 @@ import os
 import sys
 import time
 import weakref
-from functools import partial
 from threading import RLock
 from typing import Any, Callable, Optional
 
@@ -34,27 +33,24 @@ class Outlet:
         self.overrides = overrides
         self.writer: Any = None
         self.role = ""
-        self.put: Callable[[bytes, int, int], Any]
+        self.append: Callable[[int, bytes, int, int], Any]
+        self.stream = 0
         self._ended = False
         self._prepare()
         _outlets.add(self)
 
     def _prepare(self) -> None:
-        self.put = self._first
+        self.append = self._first
         self.writer = None
         self._opening = False
         self._lock = RLock()
         self._retry_at, self._retry_seconds = 0.0, RETRY_SECONDS
 
-    def take(self, record: logging.LogRecord) -> None:
-        """Keep a record. This is the boundary to the script: nothing gets past it."""
-        try:
-            line, time_us = event.line(record)
-            self.put(line, time_us, record.levelno)
-        except Exception as error:  # noqa: BLE001 - a script never fails because of its logging
-            health.note("record lost", error)
+    def put(self, line: bytes, time_us: int, severity: int) -> None:
+        """Keep a line that is not made of a log record. Never raises."""
+        self.append(self.stream, line, time_us, severity)
 
-    def _first(self, line: bytes, time_us: int, severity: int) -> bool:
+    def _first(self, stream: int, line: bytes, time_us: int, severity: int) -> bool:
         """Stands in for the writer's own append until there is a writer."""
         with self._lock:
             if self._opening:
@@ -64,7 +60,7 @@ class Outlet:
             if not self.open():
                 health.note("record lost without a spool")
                 return False
-            accepted = bool(self.put(line, time_us, severity))
+            accepted = bool(self.append(self.stream, line, time_us, severity))
             if self._ended:
                 # Logged behind the end of the process's run: a writer of its own, ended at once.
                 self.end("exit")
@@ -101,9 +97,9 @@ class Outlet:
         known = facts(settings)
         writer = SpoolWriter(settings.spool, known, limits=limits)
         path = f"logs/azureml/{os.getpid()}_azureml.log"
-        stream = writer.stream(path, "events", path)
+        self.stream = writer.stream(path, "events", path)
         self.writer, self.role = writer, known["role"]
-        self.put = partial(writer.append, stream)
+        self.append = writer.append
         if not self._ended:
             _end_in_multiprocessing(self)
 
@@ -111,7 +107,7 @@ class Outlet:
         """Write the end of the stream and close the writer; without a writer there is none."""
         with self._lock:
             writer, self._ended = self.writer, True
-            self.put, self.writer = self._first, None
+            self.append, self.writer = self._first, None
         try:
             if writer is not None and not writer.forked:
                 writer.end(cause, detail or {})
@@ -122,7 +118,7 @@ class Outlet:
     def finish(self, cause: str, detail: dict[str, Any]) -> None:
         """End the stream, and take nothing until `restart`."""
         self.end(cause, detail)
-        self.put = _drop
+        self.append = _drop
 
     def restart(self, **overrides: Any) -> None:
         """Take records again, with these settings, in a new stream."""
@@ -137,7 +133,7 @@ class Outlet:
         self._prepare()
 
 
-def _drop(line: bytes, time_us: int, severity: int) -> bool:
+def _drop(stream: int, line: bytes, time_us: int, severity: int) -> bool:
     """Stands in for a writer behind the end of a session."""
     return False
 

@@ -13,7 +13,7 @@ import types
 from pathlib import Path
 from typing import Any, Callable
 
-from loghaul import claims, handler, outlet
+from loghaul import claims, event, handler, outlet
 
 #: Appended to by `take` while somebody (see `warned`) wants to know whether records come.
 watchers: list[list[Any]] = []
@@ -29,7 +29,7 @@ def take(record: logging.LogRecord) -> None:
     for watcher in watchers:
         watcher.append(record.thread)
     if claims.claim(record):
-        outlet.DEFAULT.take(record)
+        event.take(record, outlet.DEFAULT)
 
 
 def install() -> None:
@@ -37,7 +37,7 @@ def install() -> None:
     original = logging.Logger.callHandlers
     if getattr(original, "is_loghaul_tap", False):
         return
-    handler.share()
+    handler.share(tapped=True)
     tapped = _inside_logging(_wrap(original))
     tapped.is_loghaul_tap = True  # type: ignore[attr-defined]
     logging.Logger.callHandlers = tapped  # type: ignore[method-assign]
