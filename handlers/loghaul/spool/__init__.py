@@ -5,15 +5,18 @@ The format and its invariants stand in `loghaul.spool.format`.
 
 from __future__ import annotations
 
-from loghaul.spool.budget import Limits, usage
+from loghaul.spool.budget import BLOCK, REFUSE, Limits, usage
 from loghaul.spool.cutter import Cutter
 from loghaul.spool.declared import Declared
-from loghaul.spool.directories import writers
+from loghaul.spool.directories import abandoned, drop_oldest, writers
 from loghaul.spool.format import START, Position
-from loghaul.spool.reader import Entry, SpoolReader
+from loghaul.spool.mounts import network_type
+from loghaul.spool.reader import Entry, SpoolReader, saved_position
 from loghaul.spool.writer import SpoolWriter
 
 __all__ = [
+    "BLOCK",
+    "REFUSE",
     "START",
     "Cutter",
     "Declared",
@@ -22,6 +25,10 @@ __all__ = [
     "Position",
     "SpoolReader",
     "SpoolWriter",
+    "abandoned",
+    "drop_oldest",
+    "network_type",
+    "saved_position",
     "usage",
     "writers",
 ]

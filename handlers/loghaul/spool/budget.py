@@ -8,7 +8,7 @@ from __future__ import annotations
 import errno
 import os
 from pathlib import Path
-from typing import NamedTuple, Optional
+from typing import NamedTuple, Optional, Union
 
 from loghaul.spool.segment import KIB, SIZES
 
@@ -89,15 +89,17 @@ class Budget:
 
 def usage(root: Path) -> int:
     """Return the bytes on disk of all segments below a root."""
-    total = 0
-    for directory in _scan(root):
-        if directory.is_dir(follow_symlinks=False):
-            for file in _scan(directory.path):
-                total += _allocated(file)
-    return total
+    return sum(
+        allocated_in(entry.path) for entry in _scan(root) if entry.is_dir(follow_symlinks=False)
+    )
 
 
-def _scan(path: os.PathLike[str] | str) -> list[os.DirEntry[str]]:
+def allocated_in(directory: Union[str, Path]) -> int:
+    """Return the bytes on disk of a writer's segments."""
+    return sum(_allocated(file) for file in _scan(directory))
+
+
+def _scan(path: Union[str, Path]) -> list[os.DirEntry[str]]:
     try:
         with os.scandir(path) as entries:
             return list(entries)

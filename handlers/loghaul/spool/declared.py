@@ -14,6 +14,7 @@ class Declared(NamedTuple):
     kind       "text", "events" or "blob"
     path       of the file it belongs to, in the tree of its node
     iostream   "stdout", "stderr" or None
+    digest     its writer hashes every byte
     facts      further ECS fields that are the same for the whole stream
     """
 
@@ -23,6 +24,7 @@ class Declared(NamedTuple):
     path: str
     iostream: Optional[str]
     facts: dict[str, Any]
+    digest: bool = False
 
     def encode(self) -> bytes:
         """Return the payload of a DECLARE record."""
@@ -35,7 +37,13 @@ class Declared(NamedTuple):
         """Return the stream of a DECLARE record; unknown keys of a newer writer are ignored."""
         body = json.loads(payload)
         return cls(
-            number, body["name"], body["kind"], body["path"], body["iostream"], body["facts"]
+            number,
+            body["name"],
+            body["kind"],
+            body["path"],
+            body["iostream"],
+            body["facts"],
+            body["digest"],
         )
 
     def common(self) -> dict[str, Any]:

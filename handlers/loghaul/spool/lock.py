@@ -10,13 +10,24 @@ from typing import Optional
 LOCK_NAME = "lock"
 
 
+def create(directory: Path) -> int:
+    """Make the lock of a new directory and take it; return the descriptor. Raises OSError."""
+    fd = os.open(directory / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
 def take(directory: Path) -> Optional[int]:
     """Lock a directory and return the descriptor that holds the lock; None: somebody has it.
 
     The lock belongs to the open file, so processes forked from here share it, and it is free
     when the last of them has closed it or died. Raises OSError when there is no directory.
     """
-    fd = os.open(directory / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    fd = os.open(directory / LOCK_NAME, os.O_RDWR | os.O_CLOEXEC)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -26,15 +37,3 @@ def take(directory: Path) -> Optional[int]:
         os.close(fd)
         raise
     return fd
-
-
-def is_free(directory: Path) -> bool:
-    """Tell whether nobody holds the lock; False also when the directory has vanished."""
-    try:
-        fd = take(directory)
-    except OSError:
-        return False
-    if fd is None:
-        return False
-    os.close(fd)
-    return True

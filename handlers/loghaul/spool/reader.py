@@ -26,7 +26,6 @@ from loghaul.spool.format import (
     GAP,
     HEADER,
     HEADER_BYTES,
-    NO_STREAM,
     SEGMENT_HEADER_BYTES,
     START,
     Position,
@@ -94,7 +93,11 @@ class SpoolReader:
         self._suspect = -1
         self._hole = UNKNOWN
         self._by_number: dict[int, Declared] = {}
-        self._refusals: dict[int, str] = {}
+        #: Refusals not yet closed by a later record: reason, and the end that the counter gives.
+        self._refusals: dict[int, tuple[str, int]] = {}
+        #: End of a stream nothing is known of yet; -1: wherever it is declared.
+        self._unseen = 0
+        self._concluding = False
         saved = saved_position(self.directory)
         begin = position if position is not None else saved or START
         self._number, self._at = begin.segment, begin.offset
@@ -129,6 +132,21 @@ class SpoolReader:
                 break
         return entries
 
+    def conclude(self) -> None:
+        """Take the last segment as final, too: whoever calls this holds the writer's lock."""
+        self._concluding = True
+
+    def ends_with_refusals(self) -> dict[int, int]:
+        """Return the ends by stream number, counting what was refused behind the last record."""
+        ends = dict(self._ends)
+        for number, (_, end) in self._refusals.items():
+            ends[number] = max(end, ends.get(number, 0))
+        return ends
+
+    def is_refused(self, number: int) -> bool:
+        """Tell whether the last thing known of a stream is that bytes of it were refused."""
+        return number in self._refusals
+
     def close(self) -> None:
         """Give up the descriptor; the position stays readable."""
         if self._fd >= 0:
@@ -156,7 +174,7 @@ class SpoolReader:
             return
         saved = saved_position(self.directory)
         if saved is not None and saved.segment >= found:
-            self._ends = dict.fromkeys(range(NO_STREAM), -1)
+            self._ends, self._unseen = {}, -1
         else:
             self._hole = DROPPED
 
@@ -236,7 +254,7 @@ class SpoolReader:
     def _data(
         self, known: Declared, offset: int, time_us: int, data: bytes, entries: list[Entry]
     ) -> None:
-        if self._ends.get(known.number, 0) != offset:
+        if self._ends.get(known.number, self._unseen) != offset:
             data = data[self._bridge(known, offset, time_us, entries) :]
             offset = self._ends[known.number]
         if data:
@@ -245,9 +263,9 @@ class SpoolReader:
 
     def _bridge(self, known: Declared, offset: int, time_us: int, entries: list[Entry]) -> int:
         """Come to `offset` of a stream: a jump is a gap. Return how many bytes are known."""
-        end = self._ends.get(known.number, 0)
+        end = self._ends.get(known.number, self._unseen)
         if offset > end >= 0:
-            reason = self._refusals.pop(known.number, self._hole)
+            reason, _ = self._refusals.pop(known.number, (self._hole, 0))
             self._gap(known, end, offset - end, reason, time_us, entries)
         if offset >= end:
             self._ends[known.number] = offset
@@ -282,7 +300,8 @@ class SpoolReader:
             return
         self._bridge(known, offset, time_us, entries)
         if kind == GAP:
-            self._refusals[stream] = payload[COUNTER.size :].decode("utf-8", "replace")
+            reason = payload[COUNTER.size :].decode("utf-8", "replace")
+            self._refusals[stream] = reason, offset + COUNTER.unpack_from(payload)[0]
         elif kind == END:
             body = json.loads(payload)
             end = End(offset, time_us, body["cause"], body["sha256"], body["detail"])
@@ -295,7 +314,8 @@ class SpoolReader:
         if self.ended:
             return False
         if not self._final:
-            if any(n > self._number for n in segment_numbers(self.directory)):
+            later = any(n > self._number for n in segment_numbers(self.directory))
+            if later or self._concluding:
                 # The writer went on: what it wrote here before that must be read once more.
                 self._final = True
                 return True
@@ -339,15 +359,16 @@ class SpoolReader:
         if lost is None:
             return
         known = self._by_number.get(lost[0])
-        if known is not None and self._ends.get(lost[0], 0) == lost[1]:
+        if known is not None and self._ends.get(lost[0], self._unseen) == lost[1]:
             self._gap(known, lost[1], lost[2], LOST, self.started, entries)
 
     def _resume(self, begin: Position) -> None:
         """Learn again what the segment declared before a position."""
         if not self._open(begin.segment):
+            self._hole = DROPPED
             return
         number, self._at = begin.segment, SEGMENT_HEADER_BYTES
-        ends, self._ends = self._ends, dict.fromkeys(range(NO_STREAM), -1)
+        ends, self._ends, self._unseen = self._ends, {}, -1
         scratch: list[Entry] = []
         while self._at < begin.offset:
             window = self._window(min(WINDOW_BYTES, begin.offset - self._at))
@@ -358,7 +379,8 @@ class SpoolReader:
                     break
             self._at += used
             scratch.clear()
-        self._number, self._at, self._ends = number, begin.offset, ends
+        self._number, self._at = number, begin.offset
+        self._ends, self._unseen = ends, 0
         self.ended = False
 
     # -- release

@@ -49,7 +49,7 @@ def is_valid(data: bytes, at: int) -> bool:
         return False
     if tag >> 16 & 0xFF == GAP:
         return bool(crc == gap_crc(data, at, end))
-    return crc32(data[at + UNCOVERED_BYTES : end]) == crc
+    return bool(crc32(data[at + UNCOVERED_BYTES : end]) == crc)
 
 
 def gap_crc(data: bytes, at: int, end: int) -> int:

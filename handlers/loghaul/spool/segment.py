@@ -8,6 +8,7 @@ from __future__ import annotations
 import mmap
 import os
 import re
+import sys
 from pathlib import Path
 
 from loghaul.spool.format import (
@@ -21,7 +22,11 @@ from loghaul.spool.format import (
 
 KIB, MIB = 1024, 1024 * 1024
 #: Sizes of the first segments of a writer; all later ones have the last size.
-SIZES = (256 * KIB, MIB, 4 * MIB, 8 * MIB)
+SIZES = (256 * KIB, MIB, 4 * MIB)
+
+#: madvise(2): fault all pages in at once, ready for writing (Linux 5.14). One call of 0.25 ms per
+#: MiB instead of a page fault of 1 us for every 14 records. Python has no name for it yet.
+_MADV_POPULATE_WRITE = 23
 
 _NAME = re.compile(r"(\d{8,})\.segment\Z")
 
@@ -43,6 +48,15 @@ def segment_numbers(directory: Path) -> list[int]:
     return sorted(int(found[1]) for found in map(_NAME.match, names) if found)
 
 
+def _populate(mapped: mmap.mmap) -> None:
+    """Fault the pages in now; where the kernel cannot, each comes with its first record."""
+    if sys.platform == "linux":
+        try:
+            mapped.madvise(_MADV_POPULATE_WRITE)
+        except OSError:
+            pass
+
+
 class Segment:
     """The segment that a writer writes to.
 
@@ -58,14 +72,16 @@ class Segment:
         self.number, self.size = header.number, header.size
         self.path = directory / segment_name(header.number)
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-        self._fd = os.open(self.path, flags, 0o600)
+        fd = os.open(self.path, flags, 0o600)
         try:
-            os.posix_fallocate(self._fd, 0, header.size)
-            self.map = mmap.mmap(self._fd, header.size)
+            os.posix_fallocate(fd, 0, header.size)
+            self.map = mmap.mmap(fd, header.size)
         except BaseException:
-            os.close(self._fd)
             os.unlink(self.path)
             raise
+        finally:
+            os.close(fd)
+        _populate(self.map)
         self.bytes = memoryview(self.map)
         self.words = self.bytes.cast("I")
         self.longs = self.bytes.cast("Q")
@@ -84,13 +100,17 @@ class Segment:
         self.used = after
         return start
 
+    def move(self, directory: Path) -> None:
+        """Note that the directory was renamed."""
+        self.path = directory / self.path.name
+
     def close(self, *, cut: bool = False) -> None:
         """Unmap; `cut` gives the unused rest back to the disk."""
         for view in (self.words, self.longs, self.bytes):
             view.release()
         self.map.close()
-        try:
-            if cut:
-                os.ftruncate(self._fd, self.used)
-        finally:
-            os.close(self._fd)
+        if cut:
+            try:
+                os.truncate(self.path, self.used)
+            except OSError:
+                pass  # released meanwhile
