@@ -11,8 +11,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-from loghaul.chunk import TEXT, Mark
+from loghaul.chunk import Mark
+from loghaul_ingest import lines
 from loghaul_ingest.block import MAX_BYTES, MAX_HEAD_BYTES, MAX_LINES, Block, Facts, Head
+from loghaul_ingest.seal import seal
 from loghaul_ingest.stores.base import Stored
 
 #: A merged block of a stream that goes on; then it is still searched often, by small pages.
@@ -70,9 +72,13 @@ def merge(group: Group, facts: Facts, load: Load, below: Below) -> list[Block]:
     if group.overlapping:
         return _resealed(group, facts, before, load)
     stored = [load(head) for head in group.heads]
+    # A mark of no bytes tells when the event in progress began: only the first is needed still.
+    marks = (
+        *stored[0].marks,
+        *(mark for one in stored[1:] for mark in one.marks if mark.length),
+    )
     data = b"".join(one.data for one in stored)
-    marks = tuple(mark for one in stored for mark in one.marks)
-    sealed = _seal(facts, first.offset, data, marks, before)
+    sealed = seal(facts, first.offset, data, marks, before, head_length=first.head)
     return [replace(sealed, head=_summed(group.heads))]
 
 
@@ -118,20 +124,23 @@ def _summed(heads: Sequence[Head]) -> Head:
 
 
 def _before(first: Head, below: Below) -> bytes:
-    """Return the bytes before a group in which its first event began, MAX_HEAD_BYTES at most."""
-    wanted = min(first.head, first.offset, MAX_HEAD_BYTES)
+    """Return the beginning of the event that goes on in `first`, MAX_HEAD_BYTES at most."""
+    start = max(first.offset - first.head, 0)
     pieces: list[bytes] = []
-    start = first.offset
-    for stored in below(start) if wanted else ():
-        if stored.head.end < start:
+    position = first.offset
+    for stored in below(position) if start < position else ():
+        if stored.head.end < position:
             break
-        piece = stored.data[: start - stored.head.offset][-wanted:]
-        pieces.append(piece)
-        wanted -= len(piece)
-        start = stored.head.offset
-        if wanted <= 0:
+        pieces.append(
+            stored.data[max(start - stored.head.offset, 0) : position - stored.head.offset]
+        )
+        position = stored.head.offset
+        if position <= start:
             break
-    return b"".join(reversed(pieces))
+        # Of an event of a hundred megabytes only its beginning is wanted.
+        if sum(map(len, pieces[:-1])) > MAX_HEAD_BYTES:
+            pieces.pop(0)
+    return b"".join(reversed(pieces))[:MAX_HEAD_BYTES]
 
 
 def _resealed(group: Group, facts: Facts, before: bytes, load: Load) -> list[Block]:
@@ -147,19 +156,21 @@ def _resealed(group: Group, facts: Facts, before: bytes, load: Load) -> list[Blo
         marks += cut_marks(stored.marks, skip, head.length)
         position = head.end
     last = max((head.position for head in group.heads if head.position is not None), default=None)
-    offset, blocks, start = group.heads[0].offset, [], 0
     ended = facts.end is not None and facts.end.length == position
+    offset, blocks, start = group.heads[0].offset, [], 0
     while start < len(data):
         end = _cut(data, start)
+        begun = _unfinished(before + data[:start], data[start : start + 1], facts.kind)
         blocks.append(
-            _seal(
+            seal(
                 facts,
                 offset + start,
                 data[start:end],
                 cut_marks(marks, start, end),
-                unfinished(before + data[:start], facts.kind),
+                begun,
                 last,
                 ended and end == len(data),
+                head_length=len(begun) if start else group.heads[0].head,
             )
         )
         start = end
@@ -189,24 +200,6 @@ def cut_marks(marks: Sequence[Mark], start: int, end: int) -> tuple[Mark, ...]:
     return tuple(found)
 
 
-def unfinished(data: bytes, kind: str) -> bytes:
-    """Return what of `data` comes behind its last event's end."""
-    end = data.rfind(b"\n") + 1
-    if kind == TEXT:
-        # A "\r" at the very end is undecided, and one before "\n" is part of a line's end.
-        end = max(end, data.rfind(b"\r", end, max(end, len(data) - 1)) + 1)
-    return data[end:][-MAX_HEAD_BYTES:]
-
-
-def _seal(
-    facts: Facts,
-    offset: int,
-    data: bytes,
-    marks: tuple[Mark, ...],
-    head: bytes,
-    position: int | None = None,
-    ended: bool = False,
-) -> Block:
-    from loghaul_ingest.seal import seal
-
-    return seal(facts, offset, data, marks, head, position, ended)
+def _unfinished(data: bytes, following: bytes, kind: str) -> bytes:
+    """Return what of `data` comes behind its last event's end, seen what byte follows."""
+    return data[lines.last_end(data, kind, more=following == b"\n") :]

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from loghaul.chunk import StreamKey
 from loghaul_ingest import runs
 from loghaul_ingest.block import Block, BlockKey, Extent, Facts, Head
+from loghaul_ingest.errors import StoreError
 from loghaul_ingest.query.proposal import Proposal, holds
 from loghaul_ingest.stores import compaction, totals
 from loghaul_ingest.stores.base import Batch, RunRow, Stored, StreamRow, Tally
@@ -67,7 +68,14 @@ class MemoryWriter:
     """See `base.Writer`."""
 
     def __init__(self, store: MemoryStore) -> None:
-        self._store = store
+        self._opened = store
+        self._closed = False
+
+    @property
+    def _store(self) -> MemoryStore:
+        if self._closed:
+            raise StoreError("this writer was closed")
+        return self._opened
 
     async def extents(self, streams: Collection[StreamKey]) -> Mapping[StreamKey, Extent | None]:
         """See `base.Writer`."""
@@ -108,6 +116,7 @@ class MemoryWriter:
 
     async def close(self) -> None:
         """See `base.Writer`; the store stays."""
+        self._closed = True
 
     def _extent(self, key: StreamKey) -> Extent | None:
         if key.run in self._store.tombstones:

@@ -29,22 +29,14 @@ from loghaul_ingest.query.proposal import (
 )
 from loghaul_ingest.words import LONGEST
 
-#: Only blocks with such a line are searched for words to cut: a look at each costs too much, and
-#: a word that stays whole in the index is found by its prefix all the same.
-_LONG_LINE = 4096
-_LONG_WORD = re.compile(rb"([a-z0-9_]{%d})[a-z0-9_]+" % LONGEST)
 _PLAIN = re.compile(rb"[a-z0-9_]+")
 
 
 def terms(block: Block) -> str:
     """Return what is indexed of a block."""
-    words = block.words
-    if len(words) > _LONG_LINE and max(map(len, words.split(b"\n"))) > _LONG_LINE:
-        words = _LONG_WORD.sub(rb"\1", words)
-    parts = [words.decode("ascii")]
+    parts = [block.words.decode("ascii")]
     if block.words_high:
-        high = set(_LONG_WORD.sub(rb"\1", block.words_high).decode("ascii").split())
-        parts += ["!" + word for word in high]
+        parts += ["!" + word for word in set(block.words_high.decode("ascii").split())]
     parts += map(field_term, block.fields)
     return " ".join(parts)
 

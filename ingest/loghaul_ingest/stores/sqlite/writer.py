@@ -13,6 +13,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from typing import TypeVar
 
 from loghaul.chunk import StreamKey
@@ -60,9 +61,10 @@ class SqliteWriter:
 
     async def compact(self, stream: StreamKey) -> int:
         """See `base.Writer`. Works in steps, so that batches are written in between."""
-        vanished, step = 0, compacting.Step(0, 0)
+        vanished = 0
+        step: compacting.Step | None = compacting.Step(0, 0)
         while step is not None:
-            step = await self._do(lambda at=step: self._compact(stream, at))
+            step = await self._do(partial(self._compact, stream, step))
             vanished += step.vanished if step else 0
         return vanished
 
