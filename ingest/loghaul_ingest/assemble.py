@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 from loghaul.chunk import Chunk, StreamKey
 from loghaul_ingest.assembly import MANY_SMALL, Item, Partition, Piece, Seal, Stream
 from loghaul_ingest.block import Block, BlockKey, Extent, Facts
-from loghaul_ingest.growing import Limits
+from loghaul_ingest.growing import Beginning, Limits
 from loghaul_ingest.stores.base import Batch
 
 
@@ -134,6 +134,17 @@ class Assembler:
         self._due.clear()
         return found
 
+    def mark(self) -> dict[Hashable, int]:
+        """Return a mark behind everything fetched so far, for `is_past`."""
+        return {token: p.passed + len(p.items) for token, p in self._partitions.items()}
+
+    def is_past(self, mark: Mapping[Hashable, int]) -> bool:
+        """Whether everything before a mark was given to `commits` (or is not ours any more)."""
+        return all(
+            token not in self._partitions or self._partitions[token].passed >= count
+            for token, count in mark.items()
+        )
+
     def compactable(self) -> StreamKey | None:
         """Take a stream with small blocks, ended or slow, worth merging when there is time."""
         key = next(iter(self._compactable), None)
@@ -172,9 +183,9 @@ class Assembler:
         partition.items.append(Item(position, stream, chunk.offset, end, stream.version))
 
     def learned(
-        self, ask: Ask, extent: Extent | None, at_offset: int, head: bytes, now_us: int
+        self, ask: Ask, extent: Extent | None, at_offset: int, head: Beginning, now_us: int
     ) -> None:
-        """The store answered. `head`: the unfinished event before the first missing byte.
+        """The store answered. `head`: how the event before the first missing byte began.
 
         extent      None: the run was deleted
         at_offset   where that byte is: the first one from `ask.start` on that is not stored

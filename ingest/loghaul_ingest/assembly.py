@@ -15,11 +15,19 @@ from typing import Any, NamedTuple
 
 from loghaul.chunk import Chunk, End, Gap, Mark
 from loghaul_ingest.block import Block, BlockKey, Extent, Facts
-from loghaul_ingest.growing import Cut, Growing, Limits, head_behind, slice_marks
+from loghaul_ingest.growing import (
+    NOTHING,
+    Beginning,
+    Cut,
+    Growing,
+    Limits,
+    behind,
+    slice_marks,
+)
 from loghaul_ingest.ranges import Ranges
 
-#: seal(facts, offset, data, marks, head, position, ended) -> Block; pure.
-Seal = Callable[..., Block]
+#: Makes a block of a cut; the number is the last transport position it may hold. Pure.
+Seal = Callable[[Facts, Cut, int | None], Block]
 
 #: So many undersized blocks of an open stream are worth merging.
 MANY_SMALL = 64
@@ -56,6 +64,7 @@ class Partition:
     def __init__(self, token: Hashable) -> None:
         self.token = token
         self.items: deque[Item] = deque()
+        self.passed = 0
         self.streams: dict[Any, Stream] = {}
 
     def commit(self) -> Any:
@@ -63,6 +72,7 @@ class Partition:
         position = None
         while self.items and self.items[0].done:
             position = self.items.popleft().position
+            self.passed += 1
         return position
 
 
@@ -86,7 +96,7 @@ class Stream:
         self.version = 0
         self.accounted = (0, 0)
         self._flying: dict[int, Sequence[Block]] = {}
-        self._heads: dict[int, bytes] = {}
+        self._heads: dict[int, Beginning] = {}
         self._sent_version = self._durable_version = 0
         self._seal, self._limits = seal, limits
 
@@ -142,13 +152,13 @@ class Stream:
         offset, data, marks, position = piece
         fresh = self.claimed.missing(offset, offset + len(data))
         if fresh == [(offset, offset + len(data))]:
-            self._grow(piece, data, now_us, 0)
+            self._grow(piece, data, marks, now_us, 0)
         elif fresh:
             ends = list(accumulate((mark.length for mark in marks), initial=offset))[1:]
             for start, end in fresh:
                 part = data[start - offset : end - offset]
                 cut = Piece(start, part, slice_marks(marks, ends, start, end), position)
-                self._grow(cut, data, now_us, start - offset)
+                self._grow(cut, data, marks, now_us, start - offset)
         growing = self.growing
         if self.gaps or len(growing) != 1 or growing[0].end != self.claimed.end:
             self._settle()
@@ -171,12 +181,14 @@ class Stream:
             for growing in self.growing:
                 self._keep(growing, growing.cut_all(growing.end >= self.end.length))
 
-    def _grow(self, piece: Piece, data: bytes, now_us: int, before: int) -> None:
+    def _grow(
+        self, piece: Piece, data: bytes, marks: Sequence[Mark], now_us: int, before: int
+    ) -> None:
         """Append a fresh piece where bytes grow; `data[:before]` stands before it."""
         growing = next((g for g in self.growing if g.end == piece.offset), None)
         if growing is None:
             head = self._head_before(piece.offset - before)
-            head = head_behind(head, data[:before], self.kind) if before else head
+            head = behind(head, data[:before], marks, self.kind)
             growing = Growing(self.kind, piece.offset, head, self._limits)
             insort(self.growing, growing, key=lambda g: g.offset)
         growing.append(piece.data, piece.marks, now_us)
@@ -186,15 +198,16 @@ class Stream:
             self._join(growing)
         self._keep(growing, growing.cut_full())
 
-    def _head_before(self, offset: int) -> bytes:
+    def _head_before(self, offset: int) -> Beginning:
         """Return the unfinished event before `offset`, as far as it is on its way."""
         if offset in self._heads:
             return self._heads[offset]
         flying = (block for blocks in self._flying.values() for block in blocks)
         block = next((block for block in flying if block.head.end == offset), None)
         if block is None or not block.head.length:
-            return b""
-        return head_behind(self._head_before(block.head.offset), block.data, self.kind)
+            return NOTHING
+        head = self._head_before(block.head.offset)
+        return behind(head, block.data, block.marks, self.kind)
 
     def _join(self, growing: Growing) -> None:
         """Where the next growing bytes begin right behind, they are one."""
@@ -220,11 +233,7 @@ class Stream:
         facts = None
         for cut in cuts:
             facts = facts or self.facts()
-            self.sealed.append(
-                self._seal(
-                    facts, cut.offset, cut.data, cut.marks, cut.head, growing.position, cut.ended
-                )
-            )
+            self.sealed.append(self._seal(facts, cut, growing.position))
             self.small_blocks += len(cut.data) * 4 < self._limits.block_bytes
 
     # -- on the way to the store ----------------------------------------------------------------
@@ -233,7 +242,7 @@ class Stream:
         """Return the lowest offset that waits to be placed."""
         return min((piece.offset for piece in self.waiting), default=0)
 
-    def learn(self, extent: Extent, at_offset: int, head: bytes) -> list[Piece]:
+    def learn(self, extent: Extent, at_offset: int, head: Beginning) -> list[Piece]:
         """Take what is stored, and the unfinished line before an offset; return what to place."""
         at = 0
         for offset, length in (*extent.holes, (extent.end, 0)):
@@ -241,7 +250,7 @@ class Stream:
             at = offset + length
         self.claimed = Ranges((*self.stored, *self._flying_ranges()))
         self.known = True
-        if head:
+        if head.length:
             self.growing = [Growing(self.kind, at_offset, head, self._limits)]
         waiting, self.waiting = self.waiting, []
         return sorted(waiting, key=lambda piece: piece.offset)

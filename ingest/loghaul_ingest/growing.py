@@ -2,8 +2,8 @@
 
 A cut comes behind an event's end where there is one within a block's size: `\\n`, and in text a
 `\\r` that no `\\n` follows. So a `\\r` that is the last byte there is waits for the next byte, but
-not longer than a block may grow old. What has no end is cut by size or age as it stands; `head` is
-then the beginning of the event that goes on, at most its last MAX_HEAD_BYTES.
+not longer than a block may grow old: then it is an end. What has no end is cut by size or age as
+it stands, and the next block is told how the event began.
 
 No loop over lines: 256 of them are skipped by one compiled expression.
 """
@@ -39,13 +39,24 @@ class Limits(NamedTuple):
 _USUAL = Limits()
 
 
+class Beginning(NamedTuple):
+    """Of an event that goes on: its first bytes, how many there were, when the first one came."""
+
+    data: bytes = b""
+    length: int = 0
+    time_us: int = 0
+
+
+NOTHING = Beginning()
+
+
 class Cut(NamedTuple):
     """The bytes of one block. `ended`: no byte will ever follow its last line."""
 
     offset: int
     data: bytes
     marks: tuple[Mark, ...]
-    head: bytes
+    head: Beginning
     ended: bool
 
 
@@ -65,7 +76,9 @@ def slice_marks(
 class Growing:
     """Bytes [offset, end) of a stream on their way into blocks; `head` is what stands before."""
 
-    def __init__(self, kind: str, offset: int, head: bytes, limits: Limits = _USUAL) -> None:
+    def __init__(
+        self, kind: str, offset: int, head: Beginning = NOTHING, limits: Limits = _USUAL
+    ) -> None:
         self.kind = kind
         self.limits = limits
         self.offset = self.end = offset
@@ -128,7 +141,7 @@ class Growing:
         data = self._join()
         newest = self._arrivals[-1][1]
         end = len(data) if newest <= until_us else _decided(data, self.kind, len(data))
-        whole = last_end(data, self.kind) if self.kind != BLOB else end
+        whole = last_end(data[:end], self.kind, more=False) if self.kind != BLOB else end
         if not whole or (whole < end and self._arrival(self.offset + whole) <= until_us):
             whole = end
         cuts = [self._cut(data, 0, whole)] if whole else []
@@ -159,7 +172,7 @@ class Growing:
             return full.end()
         if not enough:
             return None
-        whole = last_end(data[at:end], self.kind)
+        whole = last_end(data[at:end], self.kind, more=False)
         return at + whole if whole else end
 
     def _cut(self, data: bytes, at: int, end: int, ended: bool = False) -> Cut:
@@ -167,7 +180,7 @@ class Growing:
         start = self.offset
         marks = slice_marks(self._marks, self._mark_ends, start, start + len(piece))
         cut = Cut(start, piece, marks, self.head, ended)
-        self.head = head_behind(self.head, piece, self.kind)
+        self.head = behind(self.head, piece, marks, self.kind)
         self.offset = start + len(piece)
         kept = bisect_right(self._mark_ends, self.offset)
         if kept < len(self._marks):
@@ -196,15 +209,20 @@ class Growing:
         return self._arrivals[bisect_right(self._arrivals, (offset, 1 << 62)) - 1][1]
 
 
-def head_behind(head: bytes, data: bytes, kind: str) -> bytes:
-    """Return the beginning of the line that goes on behind `head` + `data`."""
-    if kind == BLOB:
-        return b""
-    if not (whole := last_end(data, kind)):
-        # A carriage return at the end of the head may have been settled by the first byte.
-        data = head + data
-        whole = last_end(data, kind)
-    return data[whole:][-MAX_HEAD_BYTES:]
+def behind(head: Beginning, data: bytes, marks: Sequence[Mark], kind: str) -> Beginning:
+    """Return the beginning of the event that goes on behind `head` + `data`."""
+    if kind == BLOB or not data:
+        return head
+    whole = last_end(data, kind, more=False)
+    if whole == len(data):
+        return NOTHING
+    if not whole and head.length:
+        room = max(0, MAX_HEAD_BYTES - len(head.data))
+        return Beginning(head.data + data[:room], head.length + len(data), head.time_us)
+    ends = list(accumulate(mark.length for mark in marks))
+    index = min(bisect_right(ends, whole), len(marks) - 1)
+    time_us = marks[index].time_us if marks else 0
+    return Beginning(data[whole : whole + MAX_HEAD_BYTES], len(data) - whole, time_us)
 
 
 @lru_cache

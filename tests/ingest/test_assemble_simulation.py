@@ -15,19 +15,22 @@ import pytest
 from loghaul.chunk import Chunk, End, Gap, Mark, StreamKey
 from loghaul_ingest.assemble import Assembler, Limits
 from loghaul_ingest.block import Block, Extent, Head
-from loghaul_ingest.growing import slice_marks
+from loghaul_ingest.growing import NOTHING, Beginning, slice_marks
 from loghaul_ingest.lines import last_end
 from loghaul_ingest.ranges import Ranges
 
 LIMITS = Limits(block_bytes=24, block_lines=4, age_us=50, open_bytes=120)
 
 
-def seal(facts, offset, data, marks, head, position, ended):
+def seal(facts, cut, position):
     """Stand-in: keeps what it was given where the tests can see it."""
+    offset, data, marks, head, ended = cut
     assert data, "an empty block was sealed"
     assert sum(mark.length for mark in marks) == len(data)
-    plain = Head(facts.stream, facts.kind, offset, len(data), len(head), 0, 0, 0, position=position)
-    return Block(plain, data, tuple(marks), head, b"ended" if ended else b"", frozenset())
+    plain = Head(
+        facts.stream, facts.kind, offset, len(data), head.length, 0, 0, 0, position=position
+    )
+    return Block(plain, data, tuple(marks), head.data, b"ended" if ended else b"", frozenset())
 
 
 class Store:
@@ -76,7 +79,8 @@ class Store:
         while start and data[start - 1] is not None:
             start -= 1
         before = bytes(data[start:])
-        return before[last_end(before, kind) :]
+        head = before[last_end(before, kind, more=False) :]
+        return Beginning(head, len(head)) if kind != "blob" else NOTHING
 
     def compact(self, key, source):
         blocks = sorted(self.blocks.get(key, {}).values(), key=lambda block: block.head.offset)
@@ -236,12 +240,11 @@ class Simulation:
         if worker.asked:
             ask = worker.asked.pop(self.random.randrange(len(worker.asked)))
             extent = self.store.extent(ask.stream)
-            at, head = ask.start, b""
+            at, head = ask.start, NOTHING
             if extent:
                 stored = self.store.ranges(ask.stream)
                 at = stored.missing(ask.start, 1 << 40)[0][0]
                 head = self.store.head_at(ask.stream, ask.kind, at)
-                head = b"" if ask.kind == "blob" else head
             worker.answered.append((ask, extent, at, head))
 
     def _learn(self, worker):
@@ -377,8 +380,7 @@ class Simulation:
     def _check_heads(self, key, kind, data):
         for block in self.store.blocks.get(key, {}).values():
             before = data[: block.head.offset]
-            wanted = b"" if kind == "blob" else before[last_end(before, kind) :]
-            # A carriage return that this block's first byte settles began the event before.
+            wanted = b"" if kind == "blob" else before[last_end(before, kind, more=False) :]
             assert wanted == block.words, f"{key} at {block.head.offset}"
 
     def _sent(self, key):

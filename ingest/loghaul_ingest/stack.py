@@ -1,0 +1,64 @@
+"""The worker's stack, built in one function: the only place that knows all of its layers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from loghaul_ingest.block import Block, Facts
+from loghaul_ingest.dead_letters import DeadLetters
+from loghaul_ingest.growing import Cut, Limits
+from loghaul_ingest.seal import seal
+from loghaul_ingest.shell import Note, Pace, Worker, silent
+from loghaul_ingest.sources.base import Source
+from loghaul_ingest.stores.base import Reader, Writer
+from loghaul_ingest.taps import Tap
+
+
+def stack(
+    source: Source,
+    writer: Writer,
+    reader: Reader | None,
+    dead_letters: Path,
+    *,
+    taps: Sequence[Tap] = (),
+    limits: Limits | None = None,
+    pace: Pace | None = None,
+    note: Note = silent,
+    patience_seconds: float = 0.0,
+) -> Worker:
+    """Return a worker: source -> decode -> taps -> blocks -> writer -> commit.
+
+    reader             of the same store; without it a line that a restart cut in two is two
+    dead_letters       directory for what no store takes
+    patience_seconds   how long a hole of an ended stream is waited for: 0 where the source keeps
+                       the order
+    """
+    return Worker(
+        source,
+        writer,
+        seal_cut,
+        DeadLetters(dead_letters),
+        reader=reader,
+        taps=taps,
+        limits=limits,
+        pace=pace,
+        note=note,
+        patience_seconds=patience_seconds,
+    )
+
+
+def seal_cut(facts: Facts, cut: Cut, position: int | None) -> Block:
+    """Seal the bytes of one block."""
+    head = cut.head
+    return seal(
+        facts,
+        cut.offset,
+        cut.data,
+        cut.marks,
+        head.data,
+        position,
+        cut.ended,
+        head_length=head.length,
+        head_time=head.time_us if head.length else None,
+    )

@@ -1,0 +1,217 @@
+"""The worker process of a home: one at a time, by the lock HOME/worker/lock.
+
+    serve(settings, until_idle_seconds)   work until stopped, or until nobody captures any more
+    once(settings)                        take what is there, seal all of it, end
+    catch_up(settings, timeout)           for reading commands: what was captured is stored after it
+
+A reading command that finds the lock taken asks for a flush: it puts a file into HOME/worker/flush
+and waits until it is gone. The worker removes it when everything that lay in the spool when it saw
+the file is stored.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import signal
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from loghaul.config import Settings
+from loghaul.spool import writers
+from loghaul_ingest.errors import IngestError, StoreError
+from loghaul_ingest.flushes import Flushes
+from loghaul_ingest.journal import Journal
+from loghaul_ingest.shell import Worker
+from loghaul_ingest.sources.spool import SpoolSource
+from loghaul_ingest.stack import stack
+from loghaul_ingest.stores import open_reader, open_writer
+
+#: Between reports of what was done, while something is.
+REPORT_SECONDS = 60.0
+#: How long `once` merges small blocks at its end.
+COMPACT_SECONDS = 10.0
+
+
+class Busy(IngestError):
+    """Another process serves this home."""
+
+    permanent = True
+
+
+@dataclass(frozen=True)
+class CaughtUp:
+    """Whether everything captured before the call is stored; true in a condition when it is.
+
+    reason   why not, and what happens next; "" when it is
+    """
+
+    complete: bool
+    reason: str = ""
+
+    def __bool__(self) -> bool:
+        return self.complete
+
+
+def serve(settings: Settings, until_idle_seconds: float | None = None) -> None:
+    """Work until SIGTERM or SIGINT, or until no writer lived and nothing came for so long.
+
+    Raises Busy when another process serves this home, OSError when HOME cannot be written,
+    StoreError when the store cannot be opened.
+    """
+    with _lock(settings):
+        asyncio.run(_Home(settings).serve(until_idle_seconds))
+
+
+def once(settings: Settings, compact_seconds: float = COMPACT_SECONDS) -> None:
+    """Take what is in the spool now, with the ends of abandoned writers; seal and store it all.
+
+    Raises as `serve`.
+    """
+    with _lock(settings):
+        asyncio.run(_Home(settings).once(compact_seconds))
+
+
+def catch_up(settings: Settings, timeout_seconds: float = 10.0) -> CaughtUp:
+    """Return when all that was captured before the call is stored, or say what keeps it."""
+    if not writers(settings.spool):
+        return CaughtUp(True)
+    until = time.monotonic() + timeout_seconds
+    request: Path | None = None
+    try:
+        while True:
+            try:
+                with _lock(settings):
+                    left = max(0.5, until - time.monotonic())
+                    return asyncio.run(_Home(settings).catch_up(left))
+            except Busy:
+                if request is None:
+                    request = _request(settings)
+                elif not request.exists():
+                    return CaughtUp(True)
+            if time.monotonic() > until:
+                return CaughtUp(False, "the worker is still taking in what was captured")
+            time.sleep(0.01)
+    except OSError as error:
+        return CaughtUp(False, f"{settings.home} cannot be written: {error.strerror or error}")
+    except StoreError as error:
+        return CaughtUp(False, str(error))
+    finally:
+        if request is not None:
+            request.unlink(missing_ok=True)
+
+
+def _request(settings: Settings) -> Path:
+    folder = settings.home / "worker" / "flush"
+    folder.mkdir(parents=True, exist_ok=True)
+    request = folder / uuid.uuid4().hex
+    request.touch()
+    return request
+
+
+@contextmanager
+def _lock(settings: Settings) -> Iterator[None]:
+    folder = settings.home / "worker"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    fd = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Busy(f"another worker serves {settings.home}") from None
+        yield
+    finally:
+        os.close(fd)
+
+
+class _Home:
+    """Source, store and worker of a home, for one event loop."""
+
+    def __init__(self, settings: Settings) -> None:
+        folder = settings.home / "worker"
+        self._note = Journal(folder / "log")
+        self._source = SpoolSource(settings.spool, note=self._note)
+        self._writer = open_writer(settings.store)
+        self._reader = open_reader(settings.store)
+        self._worker = stack(
+            self._source,
+            self._writer,
+            self._reader,
+            settings.home / "dead-letters",
+            note=self._note,
+        )
+        self._flushes = Flushes(folder / "flush", self._source, self._worker.core)
+
+    async def serve(self, until_idle_seconds: float | None) -> None:
+        worker = self._worker
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, worker.stop)
+        self._note("worker started", home=str(self._source.root))
+        busy_at = reported_at = time.monotonic()
+        try:
+            while not worker.stopping:
+                fetched = await worker.step()
+                if self._flushes.step():
+                    await worker.commit()
+                now = time.monotonic()
+                if fetched or self._source.live or not worker.core.settled or worker.working:
+                    busy_at = now
+                if now - reported_at >= REPORT_SECONDS:
+                    reported_at = now
+                    self._report(worker)
+                if until_idle_seconds is not None and now - busy_at >= until_idle_seconds:
+                    break
+            await worker.finish()
+            self._report(worker)
+        finally:
+            await self._close()
+
+    async def once(self, compact_seconds: float) -> None:
+        try:
+            await self._take_in(None)
+            await self._worker.compact_all(compact_seconds)
+            await self._worker.finish()
+            self._report(self._worker)
+        finally:
+            await self._close()
+
+    async def catch_up(self, timeout_seconds: float) -> CaughtUp:
+        try:
+            done = await self._take_in(time.monotonic() + timeout_seconds)
+            await self._worker.finish(1.0)
+        finally:
+            await self._close()
+        if done:
+            return CaughtUp(True)
+        reason = self._worker.failing or "there is more in the spool than this time was enough for"
+        return CaughtUp(False, reason)
+
+    async def _take_in(self, until: float | None) -> bool:
+        """Store what is in the spool now; False when time was up before that."""
+        flush = self._flushes.begin()
+        while not flush.done:
+            if until is not None and time.monotonic() > until:
+                return False
+            await self._worker.step(0.005)
+            if self._flushes.step():
+                await self._worker.commit()
+        await self._worker.commit()
+        return True
+
+    def _report(self, worker: Worker) -> None:
+        counts = asdict(worker.core.counts)
+        self._note("worker so far", **counts, retries=worker.retries, failing=worker.failing)
+
+    async def _close(self) -> None:
+        await self._source.close()
+        await self._writer.close()
+        self._reader.close()
+
+
+__all__ = ["Busy", "CaughtUp", "catch_up", "once", "serve"]
