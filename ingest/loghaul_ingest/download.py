@@ -351,7 +351,8 @@ class Zip:
             os.replace(self._part, self._path)
 
     def abandon(self) -> None:
-        """Leave nothing behind, where that is possible."""
+        """Leave nothing behind; on a pipe nothing that looks like a whole zip."""
+        self._zip.fp = None
         if self._part is not None:
             self._file.close()
             self._part.unlink(missing_ok=True)

@@ -104,7 +104,7 @@ class _Cursor:
         if stop < len(piece.data):
             end = stop if _ended(piece.data, stop, self._kind) else None
             end = end or line_end(piece.data, self._kind, stop)
-            if end is not None:
+            if end is not None and end < len(piece.data):
                 yield self._slice(end)
                 self._seek(start, end)
                 return

@@ -107,6 +107,9 @@ def _batch(reader: Reader, facts: Facts, position: int, end: int | None) -> Iter
 def cut(offset: int, stored: Stored | Piece, start: int, end: int | None) -> Piece:
     """Return what of some bytes at `offset` lies in [start, end)."""
     data, marks = stored.data, stored.marks
+    if marks and marks[0].length == 0:
+        # When the line began that goes on here: a block's own note, which has no bytes.
+        marks = marks[1:]
     skip = max(0, start - offset)
     keep = len(data) - skip if end is None else min(len(data), end - offset) - skip
     if skip == 0 and keep == len(data):

@@ -108,7 +108,7 @@ def complete_run(ctx: click.Context, parameter: click.Parameter, incomplete: str
     return ["latest", *found[:50]] if "latest".startswith(incomplete) else found[:50]
 
 
-class RunName(click.ParamType):
+class RunName(click.ParamType):  # type: ignore[type-arg, unused-ignore]
     """RUN: an id, a unique beginning of one, or `latest`."""
 
     name = "run"

@@ -7,7 +7,7 @@ import itertools
 import re
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import click
@@ -20,9 +20,10 @@ from loghaul_ingest.cli.printer import Line, Printer, Source, Style, labels
 from loghaul_ingest.errors import NotFound, UsageError
 from loghaul_ingest.files import File
 from loghaul_ingest.merge import joined, merge
-from loghaul_ingest.pieces import Hole, pieces, whole_lines
+from loghaul_ingest.pieces import Hole, Item, pieces, whole_lines
 from loghaul_ingest.query import parse
 from loghaul_ingest.runs import attempts
+from loghaul_ingest.stores.base import StreamRow
 from loghaul_ingest.tail import last_lines
 from loghaul_ingest.tail import since as since_offset
 
@@ -31,7 +32,7 @@ _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 _AGO = re.compile(r"(\d+(?:\.\d+)?)\s*([smhdw])")
 
 
-class Moment(click.ParamType):
+class Moment(click.ParamType):  # type: ignore[type-arg, unused-ignore]
     """A moment: how long ago (`90s`, `10m`, `2h`, `1d12h`), or an ISO 8601 time."""
 
     name = "time"
@@ -105,7 +106,7 @@ def logs(run: str, file: str | None, **options: Any) -> None:
     _check(options)
     with opened() as home:
         row = find_run(home.reader, run)
-        show = _Show(home, row.run, file, options)
+        show = Show(home, row.run, file, options)
         if options["follow"]:
             show.follow()
         elif options["raw"]:
@@ -123,7 +124,7 @@ def _check(options: dict[str, Any]) -> None:
             raise UsageError("--raw gives the bytes as they were; leave out -o")
 
 
-class _Show:
+class Show:
     """One call of `logs`: which files, how, from where."""
 
     def __init__(self, home: Home, run: str, name: str | None, options: dict[str, Any]) -> None:
@@ -202,24 +203,19 @@ class _Show:
         found = self.files(self._reader.streams(self._run))
         starts = self._starts(found)
         sources = [one for one in self.sources(found) if one.facts.stream in starts]
-        self.print(sources, starts, None)
+        self.print(
+            sources,
+            [
+                whole_lines(
+                    pieces(self._reader, source.facts, starts[source.facts.stream]),
+                    source.facts.kind,
+                )
+                for source in sources
+            ],
+        )
 
-    def print(
-        self, sources: Sequence[Source], starts: dict[Any, int], ends: dict[Any, int] | None
-    ) -> None:
-        """Print what the store has of sources between `starts` and `ends`."""
-        items = [
-            whole_lines(
-                pieces(
-                    self._reader,
-                    source.facts,
-                    starts[source.facts.stream],
-                    ends[source.facts.stream] if ends is not None else None,
-                ),
-                source.facts.kind,
-            )
-            for source in sources
-        ]
+    def print(self, sources: Sequence[Source], items: Sequence[Iterable[Item]]) -> None:
+        """Print the items of sources, which are of whole lines; of these the last, with --tail."""
         tail = self._options["tail"]
         if self._plain(sources):
             held: list[bytes] = []
@@ -239,18 +235,38 @@ class _Show:
             printer.line(line)
 
     def _plain(self, sources: Sequence[Source]) -> bool:
-        """Return whether no line needs to be looked at."""
-        return (
-            not self._style.by_line
-            and len({id(source.file) for source in sources}) == 1
-            and all(source.facts.kind != EVENTS for source in sources)
-        )
+        return plain(self._style, sources)
 
     def follow(self) -> None:
         """Print what is there, then what comes, until the run ends."""
         from loghaul_ingest.cli.live import follow
 
-        follow(self, self._reader, self._settings, self._run, self._style)
+        rows = self._reader.streams(self._run)
+        if self._name is not None:
+            self.files(rows)
+        starts = {row.facts.stream: _reach(row) for row in rows}
+        starts.update(self._starts(self.some_files(rows)))
+        follow(self, self._reader, self._settings, self._run, self._style, starts)
+
+    def some_files(self, rows: Sequence[Any]) -> list[File]:
+        """Return the files that are meant, none when there are none yet."""
+        try:
+            return self.files(rows)
+        except NotFound:
+            return []
+
+
+def plain(style: Style, sources: Sequence[Source]) -> bool:
+    """Return whether no line needs to be looked at: one file of text, shown as it is."""
+    return (
+        not style.by_line
+        and len({(source.file.writer, source.file.path) for source in sources}) <= 1
+        and all(source.facts.kind != EVENTS for source in sources)
+    )
+
+
+def _reach(row: StreamRow) -> int:
+    return row.stored + sum(length for _, length in row.holes)
 
 
 def _style(options: dict[str, Any]) -> Style:
@@ -277,7 +293,10 @@ def _last(data: Iterator[Any], count: int) -> list[Any]:
     """Return the last `count` lines of pieces of bytes; holes between them stay."""
     held: list[Any] = []
     for whole, items in itertools.groupby(data, lambda item: isinstance(item, bytes)):
-        held += [b"".join(items)] if whole else items
+        if whole:
+            held.append(b"".join(items))
+        else:
+            held.extend(items)
     found: list[Any] = []
     for item in reversed(held):
         if count <= 0:

@@ -26,6 +26,8 @@ Span = tuple[int, int]
 
 #: A state that the next one overwrote; `\r\n` is the end of a line.
 _OVERWRITTEN = re.compile(rb"[^\r\n]*\r(?!\n)")
+_STATE_END = re.compile(rb"\r(?!\n)(?=.)", re.DOTALL)
+_CLEAR = b"\x1b[2K"
 
 
 @dataclass(frozen=True)
@@ -92,12 +94,9 @@ class Source:
     ) -> Iterable[Span]:
         if any(matcher is None for matcher in matchers):
             return ()
-        spans: list[Span] = list(view.spans())
-        last = spans[-1][1] if spans else 0
-        if last < len(item.data):
-            spans.append((last, len(item.data)))
-        for matcher in matchers:
-            kept = set(matcher.spans(view, spans))
+        spans: list[Span] = list(matchers[0].spans(view)) if matchers else view.spans()
+        for matcher in matchers[1:]:
+            kept = set(matcher.spans(view))
             spans = [span for span in spans if span in kept]
         if style.collapse and b"\r" in item.data:
             spans = [span for span in spans if not view.progress(span)]
@@ -107,8 +106,16 @@ class Source:
 def view_of(facts: Facts, piece: Piece) -> View:
     """Return a view onto whole lines that came from anywhere: a store, or the live spool."""
     times = [mark.time_us for mark in piece.marks] or [0]
+    # More lines than there are: an unfinished last one is shown as a line too.
     head = Head(
-        facts.stream, facts.kind, piece.offset, len(piece.data), 0, min(times), max(times), 0
+        facts.stream,
+        facts.kind,
+        piece.offset,
+        len(piece.data),
+        head=0,
+        time_min=min(times),
+        time_max=max(times),
+        lines=len(piece.data) + 1,
     )
     return View(facts, head, piece.data, piece.marks)
 
@@ -116,9 +123,14 @@ def view_of(facts: Facts, piece: Piece) -> View:
 class Printer:
     """Writes lines to stdout. `write` takes bytes; used from one thread."""
 
-    def __init__(self, style: Style, write: Callable[[bytes], object] = terminal.write) -> None:
+    def __init__(
+        self, style: Style, write: Callable[[bytes], object] = terminal.write, live: bool = False
+    ) -> None:
+        """`live`: a terminal watches; states of progress bars are shown over one another."""
         self._style = style
         self._write = write
+        self._live = live
+        self._on_state = False
 
     def plain(self, source: Source, item: Item) -> None:
         """Print whole lines of the only file as they are."""
@@ -126,10 +138,21 @@ class Printer:
             self._write(self._hole(source, item))
             return
         data = item.data
+        if self._live:
+            self._overwrite(data)
+            return
         if self._style.collapse and source.facts.kind != EVENTS and b"\r" in data:
             data = _OVERWRITTEN.sub(b"", data)
         if data:
             self._write(self._tame(data if data.endswith(b"\n") else data + b"\n"))
+
+    def _overwrite(self, data: bytes) -> None:
+        """Let states replace each other on the screen; a longer one leaves nothing behind."""
+        if self._on_state:
+            self._write(_CLEAR)
+        self._on_state = data.endswith(b"\r")
+        data = _STATE_END.sub(b"\r" + _CLEAR, self._tame(data))
+        self._write(data if data.endswith((b"\n", b"\r")) else data + b"\n")
 
     def line(self, line: Line) -> None:
         """Print one line with all that the style asks for."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -105,7 +106,7 @@ def _cells(row: RunRow) -> tuple[str, ...]:
 
 def _show(found: Sequence[RunRow]) -> None:
     cells = [_cells(row) for row in found]
-    if not terminal.wants_colour() or not click.get_text_stream("stdout").isatty():
+    if not terminal.wants_colour() or not sys.stdout.isatty():
         click.echo(terminal.table(_TITLES, cells, _NUMBERS))
         return
     from rich.table import Table
