@@ -10,6 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
+from operator import itemgetter
 from typing import NamedTuple
 
 from loghaul.chunk import EVENTS, TEXT
@@ -17,6 +18,9 @@ from loghaul_ingest import layouts, levels, lines, recognise, records
 from loghaul_ingest.lines import Span
 from loghaul_ingest.times import micros
 from loghaul_ingest.tokens import Collected
+
+
+_second = itemgetter(1)
 
 
 class Census(NamedTuple):
@@ -48,8 +52,8 @@ def _of_text(data: bytes) -> Census:
     counts: Counter[str] = Counter()
     collected = Collected()
     needles: set[bytes] = set()
-    for groups, number in Counter(layouts.LINE.findall(text)).items():
-        said = layouts.said(groups)
+    for header, number in Counter(map(_second, layouts.LINE.findall(text))).items():
+        said = layouts.said(header)
         level = said.level
         if said.record is not None:
             fields = records.fields(said.record, own=False) or {}
@@ -61,7 +65,7 @@ def _of_text(data: bytes) -> Census:
             counts[level] += number
             collected.add("level", level)
             if levels.severity(level) >= levels.HIGH:
-                needles.add(said.record or next(filter(None, groups)))
+                needles.add(said.needle)
     return Census(counts, _high_text(data, text, needles), collected.tokens())
 
 
@@ -82,7 +86,7 @@ def _is_high(text: bytes, start: int) -> bool:
     match = layouts.LINE.match(text, start)
     if match is None:
         return False
-    said = layouts.said(match.groups(b""))
+    said = layouts.said(match[2])
     level = said.level if said.record is None else recognise.record_level(said.record)
     return levels.severity(level) >= levels.HIGH
 

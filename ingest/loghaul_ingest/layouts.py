@@ -20,6 +20,7 @@ Colours are blanked before, and carriage returns are newlines here: see `prepare
 from __future__ import annotations
 
 import re
+from itertools import count
 from typing import NamedTuple
 
 from loghaul.chunk import TEXT
@@ -38,102 +39,131 @@ def _spelled(*names: str) -> str:
 
 _MAJOR = ("DEBUG", "INFO", "WARNING", "WARN", "ERROR", "CRITICAL", "FATAL")
 _MINOR = ("TRACE", "NOTICE", "SUCCESS", "ERR", "CRIT", "PANIC", "SEVERE", "EMERG", "ALERT")
-_ALL = _MAJOR + _MINOR
-_LOWER = tuple(name.lower() for name in _ALL) + tuple(name.title() for name in _ALL)
+_UPPER = _MAJOR + _MINOR
+_LOWER = tuple(name.lower() for name in _UPPER) + tuple(name.title() for name in _UPPER)
+_BEFORE_MESSAGE = ("error", "warning", "fatal", "critical", "info", "debug", "Error", "Warning")
 _BLANK = r"[ \t]"
-_NAME = r"[A-Za-z_][\w.$-]{0,120}"
+_NAME = r"[A-Za-z_][\w.$-]*+"
+_OVER = r"(?=:[ \t]|:?(?:\n|\Z))"
 
-_DATE = r"(?:\d{4}|\d\d?)[-/.]\d\d?(?:[-/.]\d{2,4})?"
-_CLOCK = (
-    r"\d\d?:\d\d(?::\d\d(?:[.,:]\d{1,9})?)?(?: ?(?:Z|UTC|[AP]M|[+-]\d\d:?\d\d)(?![A-Za-z0-9]))?"
-)
+_DATE = r"(?>(?:\d{4}|\d\d?)[-/.]\d\d?(?:[-/.]\d{2,4})?)"
+_ZONE = r"(?: ?(?:Z|UTC|[AP]M|[+-]\d\d:?\d\d)(?![A-Za-z0-9]))?"
+_CLOCK = rf"(?>\d\d?:\d\d(?::\d\d(?:[.,:]\d{{1,9}})?)?{_ZONE})"
 _TIME = (
-    rf"(?:[\[(<]?(?:{_DATE}[ T_,]{{1,2}})?{_CLOCK}[\])>]?"
-    rf"|[\[(]?(?:[A-Z][a-z]{{2}},? )?[A-Z][a-z]{{2}} [ \d]\d {_CLOCK}(?: \d{{4}})?[\])]?)"
+    rf"(?>[\[(<]?(?:\d{{4}}-\d\d-\d\d[ T]\d\d:\d\d:\d\d(?:[.,]\d{{1,9}})?{_ZONE}"
+    rf"|(?:{_DATE}[ T_,]{{1,2}})?{_CLOCK}"
+    rf"|(?:[A-Z][a-z]{{2}},? )?[A-Z][a-z]{{2}} [ \d]\d {_CLOCK}(?: \d{{4}})?)[\])>]?)"
 )
-_SEPARATOR = rf"(?>{_BLANK}*)(?:[|:,;-]{{1,2}}{_BLANK}*)?"
-# What may stand between a time and a level: [main], name -, name|, a pid. Never plain words.
+_SEPARATOR = rf"(?>{_BLANK}*(?:[|:,;-]{{1,2}}{_BLANK}*)?)"
+# What may stand between a time and a level: name|, name -, [main], a pid. Never plain words.
+_WORD = r"[\w.@$<>/+-]"
 _ITEM = (
-    r"(?:[\[{(<][^\[\]{}()<>\n]{0,80}[\]})>]"
-    rf"|([A-Za-z_<][\w.:/@$<>+-]{{0,120}}?){_BLANK}*(?:\||-(?={_BLANK})|:(?={_BLANK})|\t)"
-    r"|\d+(?![\w.:%]))"
+    rf"(?:(?P<between>[A-Za-z_<]{_WORD}*+(?::{_WORD}++)*+){_BLANK}*+(?:\||-(?={_BLANK})|:(?={_BLANK})|\t)"
+    r"|[\[{(<][^\[\]{}()<>\"\n]{0,80}+[\]})>]"
+    r"|\d++(?![\w.:%]))"
 )
 _LAUNCHER = (
     r"(?:\[(?:rank|default|trainer)?\d+(?:,\d+)?\](?:<std(?:out|err)>)?:? ?"
     r"|\([^()\n]{0,60}pid=\d+[^()\n]{0,40}\) ?)?"
 )
-_METRIC_ERROR = r"(?!\w*(?:Squared|Absolute|Percentage|Relative|Reconstruction|Mean)\w*Error)"
-_EXCEPTION = (
-    rf"(?:(?:[A-Za-z_]\w*\.)*{_METRIC_ERROR}(?:[A-Z]\w*(?:Error|Exception|Warning|Interrupt|Exit"
-    r"|Iteration|ExceptionGroup)|Exception)"
-    r"|(?:[a-z_]\w*\.)+(?:exceptions?|errors?|errorfactory)\.[A-Z]\w*)"
+_METRICS = (
+    "Squared",
+    "Absolute",
+    "Percentage",
+    "Relative",
+    "Reconstruction",
+    "Mean",
+    "Logarithmic",
 )
+_NO_METRIC = "".join(f"(?<!{name}Error)" for name in _METRICS)
+_KINDS = ("Error", "Exception", "Warning", "Interrupt", "Exit", "Iteration", "ExceptionGroup")
+_RAISED = "(?:" + "|".join(f"(?<={kind})" for kind in _KINDS) + ")"
 
-_PARTS = (
-    # A: level and logger, level alone, in brackets, in small letters before a message
-    rf"({_spelled(*_MAJOR)})(?::({_NAME}):|(?=[ \t\n:|\]/>!]|-{_BLANK}|\Z))",
-    rf"({_spelled(*_MINOR)})(?={_BLANK}*[:|\]])",
-    rf"[\[<|]{_BLANK}*({_spelled(*_ALL, *_LOWER)})(?={_BLANK}*[\]>|]|{_BLANK}+\d)",
-    rf"({_spelled('error', 'warning', 'fatal', 'critical', 'info', 'debug', 'Error', 'Warning')})"
-    rf":{_BLANK}+(?=[A-Za-z'\"`/(\[])(?!(?:nan|inf|NaN|None)\b)",
-    # B
-    rf"{_TIME}{_SEPARATOR}(?:{_ITEM}{_SEPARATOR}){{0,3}}?(?:"
-    rf"[\[(<]?{_BLANK}*({_spelled(*_ALL)})(?=[ \t\n:|\]),/>]|-|\Z)"
-    rf"(?:{_BLANK}-{_BLANK}({_NAME}){_BLANK}-{_BLANK})?"
-    rf"|[\[<|]{_BLANK}*({_spelled(*_LOWER)}){_BLANK}*[\]>|]"
-    rf"|({_spelled(*_LOWER)})(?:\t|{_BLANK}*\||{_BLANK}-{_BLANK})"
-    rf"|([DIWEF]) [\w./-]+:\d+\])",
-    # C
-    r"\[?([DIWEF])\d{4,8} \d\d:\d\d:\d\d",
-    rf"\[([DIWEFC]) (?:{_DATE} )?{_CLOCK}",
-    r"\[([DIWEF]) [\w./-]+\.\w{1,4}:\d+\]",
-    # D
-    rf"(?:{_TIME}{_BLANK}+)?[\w.-]+:\d+:\d+ \[\d+\] (?:[\d.]+ )?(?:[\w./-]+:\d+ )?"
-    rf"NCCL ({_spelled('INFO', 'WARN', 'ERROR', 'TRACE')})",
-    # E
-    rf"(?:[\w.@-]+=(?:\"[^\"\\\n]*(?:\\.[^\"\\\n]*)*\"|[^ \t\n\"]*){_BLANK}+){{0,8}}?"
-    rf"(?:level|lvl|severity|log\.level)=\"?({_spelled(*_LOWER, *_ALL)})(?=[\" \t\n]|\Z)",
+# In these, <level: ...> is what is to be found; see `_compiled`.
+_NCCL = rf"NCCL (?P<level>{_spelled('INFO', 'WARN', 'ERROR', 'TRACE')})"
+_TIMED = (
+    # B: behind a time
+    rf"(?:{_ITEM}{_SEPARATOR}){{0,3}}?(?:"
+    rf"[\[(<]?{_BLANK}*(?P<level>{_spelled(*_UPPER)})(?=[ \t\n:|\]),/>-]|\Z)"
+    rf"(?:{_BLANK}-{_BLANK}(?P<logger>{_NAME})(?={_BLANK}-{_BLANK}))?"
+    rf"|[\[<|]{_BLANK}*(?P<level>{_spelled(*_LOWER)})(?={_BLANK}*[\]>|])"
+    rf"|(?P<level>{_spelled(*_LOWER)})(?=\t|{_BLANK}*\||{_BLANK}-{_BLANK})"
+    r"|(?P<level>[DIWEF])(?= [\w./-]+:\d+\]))"
+    rf"|{_NCCL}"
+)
+_UNTIMED = (
+    # A, C, F, of lines that begin with a large letter
+    r"(?=[A-Z])(?:"
+    rf"(?P<level>{_spelled(*_MAJOR)})(?::(?P<logger>{_NAME})(?=:)|(?=[ \t\n:|\]/>!]|-{_BLANK}|\Z))"
+    rf"|(?P<level>{_spelled(*_MINOR)})(?={_BLANK}*[:|\]])"
+    r"|(?P<level>[DIWEF])(?=\d{4,8} \d\d:\d\d:\d\d)"
+    r"|(?P<traceback>Traceback \(most recent call last\):)"
+    rf"|(?!(?:Error|Warning|Exit)\b)(?P<error>(?:\w++\.)*+[A-Z]\w*+){_OVER}{_RAISED}{_NO_METRIC})",
+    # A, C, of lines that begin with a bracket
+    r"(?=[\[<|])(?:"
+    rf"[\[<|]{_BLANK}*(?P<level>{_spelled(*_UPPER, *_LOWER)})(?={_BLANK}*[\]>|]|{_BLANK}+\d)"
+    r"|\[(?P<level>[DIWEF])(?=\d{4,8} \d\d:\d\d:\d\d)"
+    rf"|\[(?P<level>[DIWEFC])(?= (?:{_DATE} )?{_CLOCK})"
+    r"|\[(?P<level>[DIWEF])(?= [\w./-]+\.\w{1,4}:\d+\]))",
+    # A, D, E, F, of lines that begin with any letter or a digit
+    r"(?=[A-Za-z0-9_])(?:"
+    rf"(?P<level>{_spelled(*_BEFORE_MESSAGE)})"
+    rf"(?=:{_BLANK}+(?!nan\b|inf\b|NaN\b|None\b)[A-Za-z'\"`/(\[])"
+    rf"|{_NCCL}"
+    rf"|(?:level|lvl|severity|log\.level)=\"?(?P<level>{_spelled(*_LOWER, *_UPPER)})(?=[\" \t\n]|\Z)"
+    rf"|(?P<error>(?:[A-Za-z_]\w*+\.)++[A-Z]\w*+){_OVER}{_RAISED}{_NO_METRIC}"
+    rf"|(?P<error>[a-z_][\w.]*\.(?:exceptions?|errors?|errorfactory)\.[A-Z]\w*+){_OVER})",
     # F
-    r"[ |+]*(?:Exception Group )?(Traceback) \(most recent call last\):",
-    rf"({_EXCEPTION})(?=:{_BLANK}|:?\n|:?\Z)",
-    r"[^ \t\n:]{1,250}:(?:\d+): ((?:[A-Za-z_]\w*\.)*[A-Z]\w*Warning):",
+    r"[ |+]*+(?P<traceback>(?:Exception Group )?Traceback \(most recent call last\):)",
+    r"[^ \t\n:]{1,250}+:\d++: (?P<error>(?:[A-Za-z_]\w*+\.)*+[A-Z]\w*+)(?<=Warning)(?=:)",
     # G
-    rf"(\{{{_BLANK}*\"[^\n]*)",
+    rf"(?P<record>\{{{_BLANK}*\"[^\n]*+)",
 )
-_GROUPS = [
-    "level",
-    "logger",
-    "level",
-    "level",
-    "level",
-    "between",
-    "level",
-    "after",
-    "level",
-    "level",
-    "level",
-    "level",
-    "level",
-    "level",
-    "level",
-    "level",
-    "traceback",
-    "exception",
-    "warning",
-    "record",
-]
+_BEFORE_NCCL = (
+    r"[\w.-]++:\d+:\d+ \[\d+\] (?:[\d.]+ )?(?:[\w./-]+:\d+ )?(?=NCCL )"  # host:pid:tid [0]
+)
+_LOGFMT = (
+    rf"(?=[\w.@-]++=)(?:[\w.@-]++=(?:\"[^\"\\\n]*(?:\\.[^\"\\\n]*)*\"|[^ \t\n\"]*+){_BLANK}+){{0,8}}?"
+    r"(?=(?:level|lvl|severity|log\.level)=)"
+)
+_GROUP = re.compile(r"\(\?P<(\w+)>")
 
-LINE = re.compile(f"\n{_LAUNCHER}{_BLANK}*+(?:{'|'.join(_PARTS)})".encode(), re.ASCII)
-assert LINE.groups == len(_GROUPS)
+#: Group 2 is the header of a line: what says its level, without its time, so that the headers of
+#: many lines are few. Group 1 is empty: it only tells whether a time stands before.
+LINE = re.compile(
+    _GROUP.sub(
+        "(?:",
+        rf"\n{_LAUNCHER}{_BLANK}*+(?:{_TIME}{_SEPARATOR}()(?:{_BEFORE_NCCL})?|{_BEFORE_NCCL}|{_LOGFMT})?+"
+        rf"((?(1)(?:{_TIMED})|(?:{'|'.join(_UNTIMED)})))",
+    ).encode(),
+    re.ASCII,
+)
+
+
+def _header_expression() -> re.Pattern[bytes]:
+    """The same parts over a header alone: what was looked at behind it is its end now."""
+    numbers = count()
+    text = "|".join((*_UNTIMED, _TIMED)).replace("(?=", r"(?=\Z|")
+    return re.compile(
+        _GROUP.sub(lambda match: f"(?P<{match[1]}_{next(numbers)}>", text).encode(), re.ASCII
+    )
+
+
+_HEADER = _header_expression()
 
 
 class Said(NamedTuple):
-    """What the layout of a line says. `record` is the whole of a JSON object's line."""
+    """What the layout of a line says.
+
+    record   the whole of a JSON object's line
+    needle   how the level is spelled in the line: a search for it finds the line
+    """
 
     level: str | None = None
     logger: str | None = None
     error_type: str | None = None
     record: bytes | None = None
+    needle: bytes = b""
 
 
 def prepared(data: bytes) -> bytes:
@@ -142,32 +172,37 @@ def prepared(data: bytes) -> bytes:
     return data.replace(b"\r", b"\n") if b"\r" in data else data
 
 
-def said(groups: tuple[bytes, ...]) -> Said:
-    """Return what the groups of a match of LINE say (an unmatched group is empty)."""
-    if groups[-1]:
-        return Said(record=groups[-1])
-    found = _SAID.get(groups)
+def said(header: bytes) -> Said:
+    """Return what the header of a line says: group 2 of a match of LINE."""
+    if header.startswith(b"{") and header[1:].lstrip(b" \t").startswith(b'"'):
+        return Said(record=header, needle=header)
+    found = _SAID.get(header)
     if found is None:
         if len(_SAID) > 4096:
             _SAID.clear()
-        found = _SAID[groups] = _say(groups)
+        found = _SAID[header] = _say(header)
     return found
 
 
-_SAID: dict[tuple[bytes, ...], Said] = {}
+_SAID: dict[bytes, Said] = {}
 
 
-def _say(groups: tuple[bytes, ...]) -> Said:
+def _say(header: bytes) -> Said:
+    match = _HEADER.fullmatch(header)
+    if match is None:
+        return Said()
     values = {
-        name: text.decode("ascii", "backslashreplace")
-        for name, text in zip(_GROUPS, groups, strict=True)
-        if text
+        name.partition("_")[0]: text for name, text in match.groupdict().items() if text is not None
     }
-    logger = values.get("logger") or values.get("between") or values.get("after")
     if "traceback" in values:
-        return Said("error")
-    if error := values.get("exception"):
-        return Said("warning" if error.endswith("Warning") else "error", None, error)
-    if warning := values.get("warning"):
-        return Said("warning", None, warning)
-    return Said(levels.canonical(values["level"]), logger)
+        return Said("error", needle=header)
+    if "error" in values:
+        error = values["error"].decode("ascii")
+        level = "warning" if error.endswith("Warning") else "error"
+        return Said(level, None, error, None, values["error"])
+    level, logger = values["level"], values.get("logger") or values.get("between")
+    return Said(
+        levels.canonical(level.decode("ascii")),
+        logger and logger.decode("ascii"),
+        needle=level if len(level) > 1 else header,
+    )

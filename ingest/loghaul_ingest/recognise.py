@@ -26,7 +26,7 @@ OWN = re.compile(
         rf'"log\.level":{_PLAIN},"message":{_STRING}(?:,"log\.logger":{_PLAIN})?'
         rf'(?:,"error\.type":{_PLAIN}(?:,"error\.message":{_STRING})?'
         rf'(?:,"error\.stack_trace":{_STRING})?)?'
-        r'(?:,"extra":(\{[^\n]*?\}))?,"event\.severity":(\d{1,3})(?=[,}])'
+        r'(?:,"extra":(\{(?:[^{}\n]*+\}(?=,"event\.)|[^\n]*?\})))?,"event\.severity":(\d{1,3})(?=[,}])'
     ).encode(),
 )
 
@@ -48,7 +48,7 @@ def fields_of(line: bytes, kind: str) -> dict[str, Any]:
     match = layouts.LINE.match(b"\n" + prepared(line))
     if match is None:
         return {}
-    said = layouts.said(match.groups(b""))
+    said = layouts.said(match[2])
     if said.record is not None:
         return records.fields(said.record, own=False) or {}
     return _said_fields(said)
@@ -66,7 +66,7 @@ def level_lines(data: bytes, kind: str) -> list[LevelLine]:
     text = b"\n" + prepared(data)
     found = []
     for match in layouts.LINE.finditer(text):
-        said = layouts.said(match.groups(b""))
+        said = layouts.said(match[2])
         level = said.level
         start = match.start()
         if said.record is not None:

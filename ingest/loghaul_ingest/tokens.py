@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any
 
 from loghaul_ingest.layouts import Said
@@ -45,7 +46,7 @@ def asked(field: str, value: Any) -> frozenset[str] | None:
 
 def token(name: str, value: Any) -> str:
     """Return the token of one value."""
-    return f"{name}={_canonical(value)}"[: MAX_CHARACTERS + len(name) + 1]
+    return f"{name}={_canonical(value)[:MAX_CHARACTERS]}"
 
 
 class Collected:
@@ -118,11 +119,20 @@ class Collected:
 def _canonical(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
-    if isinstance(value, (int, float)) or (isinstance(value, str) and _NUMBER.fullmatch(value)):
-        try:
-            return repr(float(value))
-        except OverflowError:
-            pass
-    if value is None:
-        return "null"
-    return (value if isinstance(value, str) else as_text(value)).casefold()
+    if isinstance(value, (int, float)):
+        return _number(value)
+    if isinstance(value, str):
+        return _text(value)
+    return "null" if value is None else as_text(value).casefold()
+
+
+@lru_cache(maxsize=4096)
+def _text(value: str) -> str:
+    return _number(value) if _NUMBER.fullmatch(value) else value.casefold()
+
+
+def _number(value: float | str) -> str:
+    try:
+        return repr(float(value))
+    except OverflowError:
+        return str(value)

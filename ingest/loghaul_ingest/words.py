@@ -29,7 +29,8 @@ _ANSI = re.compile(
     rb"|[ -/]*[0-Z\\^-~])"  # the rest, two or three bytes
 )
 _ANSI_TEXT = re.compile(_ANSI.pattern.decode("ascii"))
-_ESCAPE = re.compile(rb"\\[^u\n]")
+# `\"` and `\/` are spaces by the table; a pair of backslashes must be taken as one escape.
+_ESCAPE = re.compile(rb"\\[^u\n\"/]")
 _UNICODE_ESCAPE = re.compile(rb"\\u[0-9a-fA-F]{4}")
 _ESCAPED_ANSI = re.compile(rb"\\u001[bB]\[[0-?]*[ -/]*[@-~]")
 _WORD_BYTES = bytes(120 if bytes((code,)) in _LETTERS else 32 for code in range(256))
