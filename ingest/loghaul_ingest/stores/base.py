@@ -117,10 +117,12 @@ class Tally(NamedTuple):
     counts      (bucket start in microseconds, level or "") -> events
     straddling  heads of blocks that lie in more than one bucket or over an edge of the range, and
                 are in no count: read them
+    overlapping blocks hold the same bytes, so that the counts are too high: read them all
     """
 
     counts: Mapping[tuple[int, str], int]
     straddling: Sequence[Head]
+    overlapping: bool = False
 
 
 class Reader(Protocol):

@@ -15,10 +15,12 @@ def tally_of(
     """Return the tally of `heads`, see `base.Reader.tally`."""
     counts: dict[StreamKey, dict[tuple[int, str], int]] = {}
     straddling: dict[StreamKey, list[Head]] = {}
+    ranges: dict[StreamKey, list[tuple[int, int]]] = {}
     for head in heads:
         if head.kind == BLOB or not head.lines or outside(head, since, until):
             continue
         counts.setdefault(head.stream, {})
+        ranges.setdefault(head.stream, []).append((head.offset, head.length))
         bucket = head.time_min - head.time_min % bucket_us
         over_edge = (since is not None and head.time_min < since) or (
             until is not None and head.time_max >= until
@@ -28,9 +30,21 @@ def tally_of(
         else:
             add(counts[head.stream], bucket, head)
     return {
-        stream: Tally(found, sorted(straddling.get(stream, ()), key=lambda head: head.offset))
+        stream: Tally(
+            found,
+            sorted(straddling.get(stream, ()), key=lambda head: head.offset),
+            _overlap(ranges[stream]),
+        )
         for stream, found in counts.items()
     }
+
+
+def _overlap(ranges: list[tuple[int, int]]) -> bool:
+    ranges.sort()
+    return any(
+        start + length > following
+        for (start, length), (following, _) in zip(ranges, ranges[1:], strict=False)
+    )
 
 
 def outside(head: Head, since: int | None, until: int | None) -> bool:
