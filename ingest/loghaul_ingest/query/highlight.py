@@ -52,8 +52,8 @@ def _form(term: tree.Tree) -> str:
         parts = [part.replace(".", _GAP) for part in term.pattern.split("*")]
         middle = "".join(f"(?>{_KEPT}*?{part})" for part in parts[1:-1])
         last = f"(?>{_KEPT}*?{parts[-1]}(?!{_KEPT}))" if parts[-1] else f"{_KEPT}*"
-        start = f"(?<!{_KEPT})" if parts[0] else ""
-        return f"(?ai){start}{parts[0]}{middle}{last}"
+        # Always from the beginning of a word: from each letter of a long one would be quadratic.
+        return f"(?ai)(?<!{_KEPT}){parts[0]}{middle}{last}"
     if isinstance(term, tree.Text):
         forms = ("|".join(map(re.escape, cases(character))) for character in term.text)
         return "".join(f"(?:{form})" for form in forms)

@@ -1,0 +1,180 @@
+"""How long searches take in SQLite, and exact counts against `zstd -dc | grep -c` of the same bytes.
+
+    python tests/bench/bench_search.py            # 1 M lines
+    python tests/bench/bench_search.py --lines 5000000 --keep /tmp/searched
+
+The corpus is `corpus.lines`, in runs of 500,000 lines. Milliseconds, median of five, warm.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from itertools import islice
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import corpus
+import zstandard
+from loghaul.chunk import End, Mark, StreamKey
+from loghaul_ingest.block import MAX_BYTES, MAX_LINES, Facts
+from loghaul_ingest.query import parse
+from loghaul_ingest.search import Request, count, facets, histogram, search
+from loghaul_ingest.seal import seal
+from loghaul_ingest.stores import open_reader, open_writer
+from loghaul_ingest.stores.base import Batch
+
+START = 1_764_000_000_000_000
+RUN_LINES = 500_000
+SEARCHES = (
+    ("absent word", "nosuchwordanywhere"),
+    ("rare word", "RARE"),
+    ("medium word", "MEDIUM"),
+    ("common word", "COMMON"),
+    ("phrase", "PHRASE"),
+    ("level + word", "level:>=warning COMMON"),
+    ("prefix", "PREFIX*"),
+    ("regex with a literal", r"/ COMMON .*\d+/"),
+    ("regex without", r"/[a-f]{3}\d{4}/"),
+    ("substring", "*ubstrin*"),
+    ("field", "logger:urllib3.connectionpool"),
+    ("every line", "*"),
+)
+
+
+def main() -> None:
+    """Build or reuse the store, then measure."""
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("--lines", type=int, default=1_000_000)
+    options.add_argument("--keep", type=Path, help="folder of the store, reused when it is there")
+    options.add_argument("--words", nargs=4, metavar="WORD", help="rare medium common phrase")
+    chosen = options.parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = chosen.keep or Path(scratch)
+        if not (folder / "raw.zst").exists():
+            _build(folder, chosen.lines)
+        _measure(folder, chosen.lines, chosen.words or _words(chosen.lines))
+
+
+def _build(folder: Path, total: int) -> None:
+    started = time.perf_counter()
+    source = corpus.lines(total, 1)
+    dsn = f"sqlite://{folder.resolve()}/store"
+    with zstandard.open(folder / "raw.part", "wb") as raw:
+        for number in range(0, total, RUN_LINES):
+            asyncio.run(_build_run(dsn, number // RUN_LINES, islice(source, RUN_LINES), raw))
+    (folder / "raw.part").rename(folder / "raw.zst")
+    print(f"built in {time.perf_counter() - started:.0f} s")
+
+
+async def _build_run(dsn, number, source, raw) -> None:
+    key = StreamKey(f"run-{number:03d}", f"{number:032x}", "stdout")
+    common = {"run.id": key.run, "run.node": "node", "log.file.path": "70_driver_log.txt"}
+    facts, blocks, offset = Facts(key, "text", START, common), [], 0
+    writer = open_writer(dsn)
+    begin = START + number * RUN_LINES * 1000
+    for data, lines in _cut(source):
+        raw.write(data)
+        blocks.append(seal(facts, offset, data, [Mark(len(data), begin + lines * 1000)]))
+        offset += len(data)
+        if len(blocks) == 64:
+            await writer.write(Batch(blocks, (facts,)))
+            blocks = []
+    ended = Facts(key, "text", START, common, End(offset, begin, "exit", None, {}))
+    await writer.write(Batch(blocks, (ended,)))
+    await writer.close()
+
+
+def _cut(source):
+    part, size, done = [], 0, 0
+    for line in source:
+        if part and (len(part) == MAX_LINES or size + len(line) > MAX_BYTES):
+            yield b"".join(part), done
+            part, size = [], 0
+        part.append(line)
+        size += len(line)
+        done += 1
+    if part:
+        yield b"".join(part), done
+
+
+def _words(total: int) -> list[str]:
+    """Words of the corpus that are rare, medium and common, and a phrase of two."""
+    import re
+    from collections import Counter
+
+    sample = list(islice(corpus.lines(total, 1), 100_000))
+    seen: Counter[bytes] = Counter()
+    for line in sample:
+        seen.update(set(re.findall(rb"[a-z_]{4,}", line.lower())))
+    ranked = [(number / len(sample), word.decode()) for word, number in seen.items()]
+
+    def nearest(share: float) -> str:
+        return min(ranked, key=lambda one: (abs(one[0] - share) / share, one[1]))[1]
+
+    return [nearest(0.0003), nearest(0.02), nearest(0.3), '"connection pool"']
+
+
+def _measure(folder: Path, total: int, words: list[str]) -> None:
+    reader = open_reader(f"sqlite://{folder.resolve()}/store")
+    rare, medium, common, phrase = words
+    names = {"RARE": rare, "MEDIUM": medium, "COMMON": common, "PHRASE": phrase}
+    names["PREFIX"] = common[:-1]
+    print(f"{total:,} lines; {words}")
+    print(f"{'':24}{'first page':>12}{'in one run':>12}{'count':>10}{'':4}hits")
+    for name, form in SEARCHES:
+        for placeholder, word in names.items():
+            form = form.replace(placeholder, word)
+        query = parse(form)
+        page = _median(lambda query=query: search(reader, Request(query)))
+        one = _median(lambda query=query: search(reader, Request(query, ["run-000"])))
+        begun = time.perf_counter()
+        found = count(reader, query).total
+        counted = (time.perf_counter() - begun) * 1000
+        print(f"{name:24}{page:12.1f}{one:12.1f}{counted:10.0f}    {found:,}  {form}")
+    one = _median(lambda: histogram(reader, parse(common), 60_000_000), 3)
+    print(f"histogram of a common word   {one:.0f} ms")
+    one = _median(lambda: facets(reader, parse(common), ["level", "run"]), 3)
+    print(f"facets of a common word      {one:.0f} ms")
+    _against_grep(reader, folder / "raw.zst", common)
+    reader.close()
+
+
+def _against_grep(reader, raw: Path, word: str) -> None:
+    """Count with `grep -wic` behind `zstd -dc`; without that program, behind python-zstandard."""
+    command = f"zstd -dc {raw} | LC_ALL=C grep -aic {word}"
+    if subprocess.run(["sh", "-c", "command -v zstd"], capture_output=True).returncode:
+        unpack = "import sys,zstandard;zstandard.ZstdDecompressor().copy_stream(sys.stdin.buffer,sys.stdout.buffer)"
+        command = f"{sys.executable} -c '{unpack}' < {raw} | LC_ALL=C grep -aic {word}"
+    ours = _median(lambda: count(reader, parse(word)), 3)
+    theirs = {}
+    for flags in ("-ac", "-aiwc"):
+        line = command.replace("-aic", flags)
+        theirs[flags] = _median(
+            lambda line=line: subprocess.run(line, shell=True, capture_output=True), 3
+        )
+    print(
+        f"count of a common word: {ours:.0f} ms; zstd -dc | grep -c {theirs['-ac']:.0f} ms "
+        f"({ours / theirs['-ac']:.2f}x), grep -iwc {theirs['-aiwc']:.0f} ms "
+        f"({ours / theirs['-aiwc']:.2f}x)"
+    )
+
+
+def _median(work: Callable[[], object], times: int = 5) -> float:
+    taken = []
+    for _ in range(times):
+        begun = time.perf_counter()
+        work()
+        taken.append((time.perf_counter() - begun) * 1000)
+    return statistics.median(taken)
+
+
+if __name__ == "__main__":
+    main()
