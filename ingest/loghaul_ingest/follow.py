@@ -128,7 +128,7 @@ class Follower:
         if self._clock() - self._moved < SILENCE_SECONDS:
             return False
         self._moved = self._clock()
-        return any(lock.is_free(reader.directory) for reader, _ in self._live.values())
+        return any(_left(reader.directory) for reader, _ in self._live.values())
 
     def _rows(self) -> list[StreamRow]:
         """Return the streams of the run: those of the store, and what the spool tells beyond."""
@@ -307,3 +307,14 @@ class Follower:
         if stream.given < until:
             for hole in holes(facts, stream.given, until):
                 yield from stream.feed(hole)
+
+
+def _left(directory: Path) -> bool:
+    """Return whether nobody holds the lock of a writer's directory any more."""
+    try:
+        held = lock.take(directory)
+    except OSError:
+        return False
+    if held is not None:
+        os.close(held)
+    return held is not None

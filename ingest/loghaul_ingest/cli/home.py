@@ -60,10 +60,7 @@ def bring_up_to_date(settings: Settings, timeout_seconds: float) -> None:
         notice(f"the newest lines may be missing, the spool could not be taken in: {error}")
         return
     if not done:
-        notice(
-            f"still taking in what was captured after {timeout_seconds:.0f} s; the newest lines "
-            "may be missing, try again in a moment"
-        )
+        notice(f"the newest lines may be missing: {done.reason}; what is stored is shown")
 
 
 def find_run(reader: Reader, text: str) -> RunRow:
