@@ -24,6 +24,7 @@ from collections import deque
 from functools import partial
 from pathlib import Path
 from time import time_ns
+from types import FrameType
 from typing import Any, Callable, Optional
 from zlib import crc32
 
@@ -148,18 +149,21 @@ class Appender:
         except Exception as error:  # noqa: BLE001 - the script must never see an error of ours
             return self._failed(error)
         finally:
-            self._busy = False
-            if self._deferred:
-                self._drain()
+            try:
+                # Nothing is called between this test and the flag's fall: no signal in between.
+                while self._deferred:
+                    self._drain()
+            finally:
+                self._busy = False
 
     def _append_contended(
         self, stream: int, data: bytes, time_us: Optional[int], severity: int
     ) -> bool:
         if time_us is None:
             time_us = time_ns() // 1000
-        if self._is_mine():
+        if self._is_mine(3):
             # The holder is further down this very stack: it takes the record when it is done.
-            self._deferred.append(partial(self.append, stream, bytes(data), time_us, severity))
+            self._deferred.append(partial(self._accept, stream, bytes(data), time_us, severity))
             return True
         self._enter()
         try:
@@ -171,18 +175,22 @@ class Appender:
 
     # -- exclusion
 
-    def _is_mine(self) -> bool:
-        """Tell whether a frame of this thread holds this writer (or waits for it)."""
-        frame = sys._getframe(1).f_back
+    def _is_mine(self, own: int) -> bool:
+        """Tell whether a frame of this thread holds this writer (or waits for it).
+
+        own    frames of the call in question itself, this one included
+        """
+        frame: Optional[FrameType] = sys._getframe()
         while frame is not None:
-            if frame.f_code in HOLDERS and frame.f_locals.get("self") is self:
+            own -= 1
+            if own < 0 and frame.f_code in HOLDERS and frame.f_locals.get("self") is self:
                 return True
             frame = frame.f_back
         return False
 
     def _guarded(self, work: Callable[[], object]) -> None:
         """Do something alone: now, or when a holder further down this stack is done."""
-        if self._busy and self._is_mine():
+        if self._busy and self._is_mine(2):
             self._deferred.append(work)
             return
         self._enter()
@@ -199,18 +207,21 @@ class Appender:
         self._busy = True
 
     def _leave(self) -> None:
-        self._busy = False
-        if not ONE_STEP:
-            self._mutex.release()
-        if self._deferred:
-            self._drain()
+        try:
+            while self._deferred:
+                self._drain()
+        finally:
+            self._busy = False
+            if not ONE_STEP:
+                self._mutex.release()
 
     def _drain(self) -> None:
-        while self._deferred:
-            try:
-                self._deferred.popleft()()
-            except IndexError:
-                return
+        """Do what was put aside, while still holding the writer."""
+        work = self._deferred.popleft()
+        try:
+            work()
+        except Exception as error:  # noqa: BLE001 - as in append
+            self._failed(error)
 
     def _failed(self, error: Exception) -> bool:
         self._count(f"not a record: {type(error).__name__}", 1)

@@ -30,8 +30,8 @@ Kinds, and what the payload is:
 
     DATA     bytes of the stream at `offset`
     DECLARE  JSON {name, kind, path, iostream, facts, digest}: the stream exists, its end is
-             `offset`. Every segment begins with the declarations of all streams, so that each segment can
-             be understood without those before it
+             `offset`. Every segment begins with the declarations of all streams, so that each
+             can be understood without those before it
     GAP      from `offset` on bytes were refused: u64 counter, then the reason in UTF-8. The
              counter is raised in place for every refusal that follows directly, and is not
              covered by the CRC (taken as zero), so that a killed writer still tells how much

@@ -12,8 +12,11 @@ from typing import Optional
 
 #: Types that another machine serves; a FUSE type is "fuse.<what>".
 NETWORK_TYPES = frozenset(
-    ("9p", "afs", "beegfs", "ceph", "cifs", "coda", "gfs", "gfs2", "glusterfs", "gpfs", "lustre")
-    + ("ncpfs", "nfs", "nfs4", "ocfs2", "orangefs", "panfs", "pvfs2", "smb3", "smbfs", "wekafs")
+    re.findall(
+        r"\S+",
+        "9p afs beegfs ceph cifs coda gfs gfs2 glusterfs gpfs lustre ncpfs nfs nfs4 ocfs2 orangefs "
+        "panfs pvfs2 smb3 smbfs wekafs",
+    )
 )
 _NETWORK_FUSE = re.compile(
     r"fuse\.(sshfs|s3|gcs|glusterfs|ceph|blobfuse|goofys|rclone|mount-s3|juicefs|alluxio|lustre|"

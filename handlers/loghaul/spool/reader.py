@@ -31,7 +31,7 @@ from loghaul.spool.format import (
     Position,
     decode_segment_header,
 )
-from loghaul.spool.recovery import is_valid, killed_read, lost_record, next_record
+from loghaul.spool.recovery import is_valid, killed_read, lost_record, mended_length, next_record
 from loghaul.spool.segment import segment_name, segment_numbers
 
 #: Bytes taken from a segment at once; larger than the largest record.
@@ -355,6 +355,13 @@ class SpoolReader:
         if after < 0 and not rest.strip(b"\0"):
             return
         self._hole = LOST
+        length = mended_length(rest, 0, after)
+        if length:
+            _, _, time_us, tag, _, offset = HEADER.unpack_from(rest)
+            mended = self._by_number.get(tag)
+            if mended is not None:
+                self._data(mended, offset, time_us, rest[HEADER_BYTES:length], entries)
+            return
         lost = lost_record(rest, 0, after, self._size - self._at)
         if lost is None:
             return

@@ -100,6 +100,19 @@ def killed_read(data: bytes, at: int) -> Optional[Read]:
     return Read(tag & 0xFFFF, offset, time_us, payload, at + aligned(HEADER_BYTES + intent))
 
 
+def mended_length(data: bytes, at: int, after: int) -> int:
+    """Return the length of a record of which only the length word is damaged; 0: it is not that.
+
+    The record ends in the 8 bytes before the next one (at `after`), or where zeros begin (-1).
+    """
+    stop = after if after >= 0 else (len(data[at:].rstrip(b"\0")) + at + 8)
+    for end in range(min(stop, len(data)), max(stop - 16, at + HEADER_BYTES - 1), -1):
+        crc, _time, tag, _intent, _offset = HEADER.unpack_from(data, at)[1:]
+        if tag <= NO_STREAM and crc32(data[at + UNCOVERED_BYTES : end]) == crc:
+            return end - at
+    return 0
+
+
 def lost_record(data: bytes, at: int, after: int, size: int) -> Optional[tuple[int, int, int]]:
     """Return (stream, offset, length) of a damaged data record, where its header can be believed.
 

@@ -331,7 +331,7 @@ class SpoolWriter(Appender):
     def before_fork(self) -> None:
         """Wait (bounded) until no other thread is in the middle of a record."""
         deadline = time.monotonic() + FORK_PATIENCE_SECONDS
-        while self._busy and time.monotonic() < deadline and not self._is_mine():
+        while self._busy and time.monotonic() < deadline and not self._is_mine(2):
             time.sleep(0.0001)
         self._resting = not self._busy
         if self._resting:
