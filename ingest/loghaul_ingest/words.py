@@ -30,9 +30,7 @@ _ANSI = re.compile(
 )
 _ANSI_TEXT = re.compile(_ANSI.pattern.decode("ascii"))
 # `\"` and `\/` are spaces by the table; a pair of backslashes must be taken as one escape.
-_ESCAPE = re.compile(rb"\\[^u\n\"/]")
-_UNICODE_ESCAPE = re.compile(rb"\\u[0-9a-fA-F]{4}")
-_ESCAPED_ANSI = re.compile(rb"\\u001[bB]\[[0-?]*[ -/]*[@-~]")
+_ESCAPE = re.compile(rb"\\(?:u001[bB]\[[0-?]*[ -/]*[@-~]|u[0-9a-fA-F]{4}|[^u\n\"/])")
 _WORD_BYTES = bytes(120 if bytes((code,)) in _LETTERS else 32 for code in range(256))
 _TOO_LONG = b"x" * (LONGEST + 1)
 _LONG_WORD = re.compile(rb"\b([a-z0-9_]{%d})[a-z0-9_]+" % LONGEST)
@@ -46,12 +44,7 @@ def words(data: bytes, kind: str) -> bytes:
 def blank(data: bytes, kind: str) -> bytes:
     """Return `data` with spaces where there is no text: ANSI sequences, escapes of JSON."""
     if kind == EVENTS and b"\\" in data:
-        # Two passes instead of one with a callback: constant replacements stay in C. The order
-        # is right because the first pass takes every escaped backslash as a pair.
-        data = _ESCAPE.sub(b"  ", data)
-        if b"\\u001" in data:
-            data = _ESCAPED_ANSI.sub(_spaces, data)
-        data = _UNICODE_ESCAPE.sub(b"      ", data)
+        data = _ESCAPE.sub(_spaces, data)
     if b"\x1b" in data:
         data = _ANSI.sub(_spaces, data)
     return data
