@@ -17,11 +17,8 @@ from loghaul_ingest.block import MAX_BYTES, MAX_HEAD_BYTES, MAX_LINES, Block, Fa
 from loghaul_ingest.seal import seal
 from loghaul_ingest.stores.base import Stored
 
-#: A merged block of a stream that goes on; then it is still searched often, by small pages.
-OPEN_BYTES, OPEN_LINES = MAX_BYTES, MAX_LINES
-
-#: A merged block of a stream that has ended: larger frames compress better and share more words.
-ENDED_BYTES, ENDED_LINES = 256 * 1024, 1024
+# Merging full blocks into still larger ones when a stream has ended was measured: four in one save
+# 2 % of the raw bytes and cost as much CPU as writing them did.
 
 #: Overlaps are repaired in pieces of this size: what is left is met by the next compaction.
 REPAIR_BYTES = 8 * 1024 * 1024
@@ -40,10 +37,8 @@ class Group(NamedTuple):
     overlapping: bool
 
 
-def plan(heads: Sequence[Head], facts: Facts) -> Iterator[Group]:
+def plan(heads: Sequence[Head]) -> Iterator[Group]:
     """Yield the groups worth merging. `heads` are all of a stream, by offset."""
-    whole = facts.end is not None
-    most_bytes, most_lines = (ENDED_BYTES, ENDED_LINES) if whole else (OPEN_BYTES, OPEN_LINES)
     group: list[Head] = []
     for cluster in _clusters(heads):
         if len(cluster) > 1:
@@ -55,8 +50,8 @@ def plan(heads: Sequence[Head], facts: Facts) -> Iterator[Group]:
         fits = (
             group
             and group[-1].end == head.offset
-            and head.end - group[0].offset <= most_bytes
-            and sum(one.lines for one in group) + head.lines <= most_lines
+            and head.end - group[0].offset <= MAX_BYTES
+            and sum(one.lines for one in group) + head.lines <= MAX_LINES
         )
         if not fits:
             yield from _worthwhile(group)
@@ -179,12 +174,12 @@ def _resealed(group: Group, facts: Facts, before: bytes, load: Load) -> list[Blo
 
 def _cut(data: bytes, start: int) -> int:
     """Return where a block of `data` from `start` ends: behind a newline where there is one."""
-    if len(data) - start <= OPEN_BYTES:
+    if len(data) - start <= MAX_BYTES:
         return len(data)
-    newline = data.rfind(b"\n", start, start + OPEN_BYTES)
+    newline = data.rfind(b"\n", start, start + MAX_BYTES)
     if newline >= 0:
         return newline + 1
-    end = start + OPEN_BYTES
+    end = start + MAX_BYTES
     # Whether a "\r" ends an event is told by the byte behind it: keep the two together.
     return end - 1 if data[end - 1 : end] == b"\r" else end
 

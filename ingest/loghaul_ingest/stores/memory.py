@@ -97,7 +97,7 @@ class MemoryWriter:
                 return 0
             before = len(found.blocks)
             heads = [block.head for block in found.sorted()]
-            for group in compaction.plan(heads, found.facts):
+            for group in compaction.plan(heads):
                 merged = compaction.merge(
                     group, found.facts, lambda head: _stored(found.blocks[head.offset]), found.below
                 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from itertools import pairwise
 
 from loghaul.chunk import BLOB, StreamKey
 from loghaul_ingest.block import Head
@@ -41,10 +42,7 @@ def tally_of(
 
 def _overlap(ranges: list[tuple[int, int]]) -> bool:
     ranges.sort()
-    return any(
-        start + length > following
-        for (start, length), (following, _) in zip(ranges, ranges[1:], strict=False)
-    )
+    return any(start + length > following for (start, length), (following, _) in pairwise(ranges))
 
 
 def outside(head: Head, since: int | None, until: int | None) -> bool:

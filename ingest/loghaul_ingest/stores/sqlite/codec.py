@@ -17,19 +17,36 @@ from loghaul_ingest.block import Facts
 
 LEVEL = 3
 
-#: SQLite in Python gives no access to parts of a value: what is read is at most this large.
+#: Marks of this many bytes are not worth a frame.
 _SMALL = 64
 
 
 class Codec:
-    """Compressor and decompressor, made once. Not for several threads at a time."""
+    """Compressors and decompressors of a run, made once. Not for several threads at a time.
+
+    A dictionary, trained on the run's first blocks, saves an eighth of full blocks and most of
+    small ones. Each frame names the one it needs; 0 is none.
+    """
 
     def __init__(self) -> None:
         # The checksum turns a flipped bit on the disk into an error instead of a wrong byte.
+        self._compressor = self._plain = zstandard.ZstdCompressor(level=LEVEL, write_checksum=True)
+        self._decompressors = {0: zstandard.ZstdDecompressor()}
+
+    def use(self, dictionary: bytes) -> None:
+        """Learn a dictionary, and compress with it from now on."""
+        learned = zstandard.ZstdCompressionDict(dictionary)
+        number = learned.dict_id()
+        if number not in self._decompressors:
+            self._decompressors[number] = zstandard.ZstdDecompressor(dict_data=learned)
+        learned.precompute_compress(level=LEVEL)
         self._compressor = zstandard.ZstdCompressor(
-            level=LEVEL, write_checksum=True, write_content_size=True
+            level=LEVEL, dict_data=learned, write_checksum=True
         )
-        self._decompressor = zstandard.ZstdDecompressor()
+
+    def knows(self, packed: bytes) -> bool:
+        """Return whether the dictionary of a frame was learned."""
+        return zstandard.get_frame_parameters(packed).dict_id in self._decompressors
 
     def pack(self, data: bytes) -> bytes:
         """Return `data` compressed."""
@@ -37,7 +54,10 @@ class Codec:
 
     def unpack(self, packed: bytes) -> bytes:
         """Return the bytes again. Raises zstandard.ZstdError when they were altered."""
-        return self._decompressor.decompress(packed)
+        number = zstandard.get_frame_parameters(packed).dict_id
+        if number not in self._decompressors:
+            raise zstandard.ZstdError(f"dictionary {number} is not there")
+        return self._decompressors[number].decompress(packed)
 
     def pack_marks(self, marks: Sequence[Mark]) -> bytes:
         """Return marks as two columns, lengths and time differences, compressed when it pays."""
@@ -49,14 +69,14 @@ class Codec:
         columns = _little(array("I", lengths)) + _little(array("q" if wide else "i", deltas))
         plain = struct.pack("<?Iq", wide, len(marks), base) + columns
         if len(plain) > _SMALL:
-            packed = b"z" + self._compressor.compress(plain)
+            packed = b"z" + self._plain.compress(plain)
             if len(packed) <= len(plain):
                 return packed
         return b"p" + plain
 
     def unpack_marks(self, packed: bytes) -> tuple[Mark, ...]:
         """Return the marks again."""
-        plain = packed[1:] if packed[:1] == b"p" else self._decompressor.decompress(packed[1:])
+        plain = packed[1:] if packed[:1] == b"p" else self._decompressors[0].decompress(packed[1:])
         wide, count, base = struct.unpack_from("<?Iq", plain)
         start = struct.calcsize("<?Iq")
         lengths = _array("I", plain[start : start + 4 * count])

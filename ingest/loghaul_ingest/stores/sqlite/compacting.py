@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
 from typing import NamedTuple
 
 from loghaul.chunk import StreamKey
-from loghaul_ingest.block import Facts, Head
-from loghaul_ingest.stores import compaction, totals
-from loghaul_ingest.stores.base import Stored
-from loghaul_ingest.stores.sqlite import storing
-from loghaul_ingest.stores.sqlite.codec import Codec, pack_levels
-from loghaul_ingest.stores.sqlite.rows import HEAD, find_stream, head_of
+from loghaul_ingest.stores import compaction
+from loghaul_ingest.stores.sqlite.blocks import StreamBlocks
+from loghaul_ingest.stores.sqlite.codec import Codec
+from loghaul_ingest.stores.sqlite.rows import find_stream
 
 #: Bytes merged in one transaction: about 50 ms of work.
 STEP_BYTES = 2 * 1024 * 1024
@@ -30,11 +27,11 @@ def step(connection: sqlite3.Connection, stream: StreamKey, at: Step, codec: Cod
     found = find_stream(connection, stream)
     if found is None:
         return None
-    blocks = _Blocks(connection, *found, codec)
+    blocks = StreamBlocks(connection, *found, codec)
     heads = blocks.heads(at.offset)
     vanished, done, repaired = 0, 0, False
     position = None
-    for group in compaction.plan(heads, found[1]):
+    for group in compaction.plan(heads):
         if done >= STEP_BYTES:
             position = group.heads[0].offset
             break
@@ -46,91 +43,3 @@ def step(connection: sqlite3.Connection, stream: StreamKey, at: Step, codec: Cod
     if position is None:
         return Step(1 << 62, vanished) if done else None
     return Step(position, vanished)
-
-
-class _Blocks:
-    """The blocks of one stream."""
-
-    def __init__(
-        self, connection: sqlite3.Connection, number: int, facts: Facts, codec: Codec
-    ) -> None:
-        self.connection = connection
-        self.number = number
-        self.facts = facts
-        self.codec = codec
-
-    def heads(self, start: int) -> list[Head]:
-        """The heads from an offset on, by offset."""
-        rows = self.connection.execute(
-            f"SELECT {HEAD} FROM blocks WHERE stream = ? AND offset >= ? ORDER BY offset",
-            (self.number, start),
-        )
-        return [head_of(self.facts.stream, self.facts.kind, row) for row in rows]
-
-    def load(self, head: Head) -> Stored:
-        """The bytes of a block that is known to be there."""
-        row = self.connection.execute(
-            "SELECT data, marks FROM blocks JOIN content USING (id) "
-            "WHERE stream = ? AND offset = ?",
-            (self.number, head.offset),
-        ).fetchone()
-        return Stored(head, self.codec.unpack(row[0]), self.codec.unpack_marks(row[1]))
-
-    def below(self, offset: int) -> Iterator[Stored]:
-        """Blocks that begin below an offset, nearest first."""
-        while True:
-            row = self.connection.execute(
-                f"SELECT {HEAD} FROM blocks WHERE stream = ? AND offset < ? "
-                "ORDER BY offset DESC LIMIT 1",
-                (self.number, offset),
-            ).fetchone()
-            if row is None:
-                return
-            yield self.load(head_of(self.facts.stream, self.facts.kind, row))
-            offset = row[0]
-
-    def replace(self, group: compaction.Group) -> int:
-        """Put merged blocks in the place of a group's; return how many fewer there are."""
-        merged = compaction.merge(group, self.facts, self.load, self.below)
-        ids = self.connection.execute(
-            "SELECT id FROM blocks WHERE stream = ? AND offset BETWEEN ? AND ?",
-            (self.number, group.heads[0].offset, group.heads[-1].offset),
-        ).fetchall()
-        # What the ids have in `words` stays until the index is built anew: deleting from a
-        # contentless index costs as much as indexing, and a reader joins with `blocks` anyway.
-        self.connection.executemany("DELETE FROM blocks WHERE id = ?", ids)
-        self.connection.executemany("DELETE FROM content WHERE id = ?", ids)
-        storing.insert(self.connection, self.number, storing.pack(merged, self.codec))
-        return len(ids) - len(merged)
-
-    def recount(self, repaired: bool) -> None:
-        """Bring the row of the stream in line, and tell readers under way that blocks moved."""
-        self.connection.execute("UPDATE meta SET value = value + 1 WHERE name = 'generation'")
-        self.connection.execute(
-            "UPDATE streams SET longest = (SELECT max(length) FROM blocks WHERE stream = ?1) "
-            "WHERE id = ?1",
-            (self.number,),
-        )
-        if repaired:
-            self._count_anew()
-
-    def _count_anew(self) -> None:
-        heads = self.heads(0)
-        spans = totals.covered((head.offset, head.length) for head in heads)
-        levels: dict[str, int] = {}
-        for head in heads:
-            for level, count in head.levels.items():
-                levels[level] = levels.get(level, 0) + count
-        self.connection.execute(
-            "UPDATE streams SET ragged = ?, lines = ?, progress = ?, levels = ?, time_min = ?, "
-            "time_max = ? WHERE id = ?",
-            (
-                int(spans != [(0, heads[-1].end)]),
-                sum(head.lines for head in heads),
-                sum(head.progress for head in heads),
-                pack_levels(levels) or b"{}",
-                min(head.time_min for head in heads),
-                max(head.time_max for head in heads),
-                self.number,
-            ),
-        )

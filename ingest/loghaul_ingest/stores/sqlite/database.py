@@ -25,7 +25,7 @@ JOURNAL_BYTES = 16 * 1024 * 1024
 # Heads and bytes are apart so that walking heads touches few pages. `blocks.id` is the rowid in
 # `words`, is never used twice, and an id in `words` alone belongs to a block that was merged.
 # `words` holds no text: plain words, words at warning and above behind "!", and hashes of
-# "key=value" behind "=" (see terms.py). detail=none and columnsize=0: only which block has what.
+# "key=value" behind "=" (see terms.py).
 _SCHEMA = """
 CREATE TABLE meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
 CREATE TABLE streams (
@@ -46,10 +46,14 @@ CREATE TABLE blocks (
 );
 CREATE INDEX blocks_by_time ON blocks (time_max);
 CREATE TABLE content (id INTEGER PRIMARY KEY, data BLOB NOT NULL, marks BLOB NOT NULL);
-CREATE VIRTUAL TABLE words USING fts5 (
-    terms, content='', detail=none, columnsize=0, tokenize="ascii tokenchars '_!='"
-);
+CREATE TABLE dictionaries (id INTEGER PRIMARY KEY, data BLOB NOT NULL);
 """
+
+#: The index; `{}` is its name. detail=none and columnsize=0: only which block has which term.
+INDEX = (
+    "CREATE VIRTUAL TABLE {} USING fts5 (terms, content='', detail=none, columnsize=0, "
+    "tokenize=\"ascii tokenchars '_!='\")"
+)
 
 
 def open_for_writing(path: Path, run: str) -> sqlite3.Connection:
@@ -105,6 +109,7 @@ def _readable(path: Path, how: str) -> sqlite3.Connection | None:
 def _configure(connection: sqlite3.Connection, path: Path) -> None:
     network = on_network(path)
     connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")
+    connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
     connection.execute(f"PRAGMA journal_mode = {'DELETE' if network else 'WAL'}")
     # In WAL mode NORMAL is enough against kill -9: a commit is in the page cache.
     connection.execute(f"PRAGMA synchronous = {'FULL' if network else 'NORMAL'}")
@@ -130,12 +135,16 @@ def _create(connection: sqlite3.Connection, run: str) -> None:
         for statement in _SCHEMA.split(";\n"):
             if statement.strip():
                 connection.execute(statement)
+        connection.execute(INDEX.format("words"))
         connection.executemany(
             "INSERT INTO meta VALUES (?, ?)",
             [
                 ("run", run.encode("utf-8", "surrogatepass")),
                 ("last_id", 0),
                 ("generation", 0),
+                ("raw_bytes", 0),
+                ("merged_ids", 0),
+                ("polished", 0),
             ],
         )
         connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import threading
+from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
@@ -28,11 +29,13 @@ from loghaul_ingest.stores.sqlite.rows import (
     stream_rows,
 )
 from loghaul_ingest.stores.sqlite.searching import search_run
+from loghaul_ingest.stores.sqlite.training import learn
 from loghaul_ingest.stores.tally import tally_of
 
 _HEADS_PAGE = 512
 _FIRST_LOAD, _LARGEST_LOAD = 4, 64
 _FOREVER = 1 << 62
+_MOST_CODECS = 64
 
 
 class SqliteReader:
@@ -177,8 +180,10 @@ class SqliteReader:
                 f"WHERE stream = ? AND offset IN ({','.join('?' * len(offsets))})",
                 (number, *offsets),
             ).fetchall()
+            codec = self._codec(stream.run)
+            if not all(codec.knows(row[0]) for row in rows):
+                learn(connection, codec)
         by_offset = {row[2]: row for row in rows}
-        codec = self._codec()
         for offset in offsets:
             row = by_offset.get(offset)
             if row is None:
@@ -187,10 +192,15 @@ class SqliteReader:
                 data, marks = codec.unpack(row[0]), codec.unpack_marks(row[1])
             yield Stored(head_of(stream, facts.kind, row[2:]), data, marks)
 
-    def _codec(self) -> Codec:
-        if not hasattr(self._local, "codec"):
-            self._local.codec = Codec()
-        codec: Codec = self._local.codec
+    def _codec(self, run: str) -> Codec:
+        """Return the codec of a run, one per thread."""
+        if not hasattr(self._local, "codecs"):
+            self._local.codecs = OrderedDict()
+        codecs: OrderedDict[str, Codec] = self._local.codecs
+        codec = codecs.setdefault(run, Codec()) if run not in codecs else codecs[run]
+        codecs.move_to_end(run)
+        if len(codecs) > _MOST_CODECS:
+            codecs.popitem(last=False)
         return codec
 
     def _run(self, run: str):  # type: ignore[no-untyped-def]

@@ -107,6 +107,10 @@ def add_totals(connection: sqlite3.Connection, number: int, blocks: Sequence[Blo
         (number,),
     ).fetchone()
     levels = unpack_levels(packed)
+    connection.execute(
+        "UPDATE meta SET value = value + ? WHERE name = 'raw_bytes'",
+        (sum(block.head.length for block in blocks),),
+    )
     for block in blocks:
         head = block.head
         # Once something lies elsewhere than at the end, extents are computed from the blocks.

@@ -13,6 +13,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
@@ -22,7 +23,7 @@ from loghaul_ingest.errors import StoreError
 from loghaul_ingest.runs import summarise
 from loghaul_ingest.stores import totals
 from loghaul_ingest.stores.base import Batch
-from loghaul_ingest.stores.sqlite import compacting, storing
+from loghaul_ingest.stores.sqlite import compacting, polishing, storing, training
 from loghaul_ingest.stores.sqlite.catalog import Catalog, Resting
 from loghaul_ingest.stores.sqlite.codec import Codec
 from loghaul_ingest.stores.sqlite.database import open_for_writing, translated
@@ -35,14 +36,22 @@ MOST_OPEN = 64
 _T = TypeVar("_T")
 
 
+@dataclass
+class _Database:
+    """An open database with the codec of its run, which knows so many dictionaries."""
+
+    connection: sqlite3.Connection
+    codec: Codec
+    known: int
+
+
 class SqliteWriter:
     """See `base.Writer`. One event loop uses it; several processes may write one store."""
 
     def __init__(self, layout: Layout) -> None:
         self._layout = layout
         self._catalog = Catalog(layout)
-        self._codec = Codec()
-        self._open: OrderedDict[str, sqlite3.Connection] = OrderedDict()
+        self._open: OrderedDict[str, _Database] = OrderedDict()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="loghaul-store")
         self._process = os.getpid()
         self._closed = False
@@ -66,6 +75,9 @@ class SqliteWriter:
         while step is not None:
             step = await self._do(partial(self._compact, stream, step))
             vanished += step.vanished if step else 0
+        task = await self._do(partial(self._polish, stream.run, None))
+        while task is not None:
+            task = await self._do(partial(self._polish, stream.run, task))
         return vanished
 
     async def delete_run(self, run: str) -> bool:
@@ -94,7 +106,8 @@ class SqliteWriter:
             return None
         if not self._layout.database(key.run).exists():
             return Extent()
-        with self._database(key.run) as connection:
+        with self._database(key.run) as database:
+            connection = database.connection
             found = find_stream(connection, key)
             if found is None:
                 return Extent()
@@ -125,15 +138,34 @@ class SqliteWriter:
     ) -> list[BlockKey]:
         if self._layout.deleted(run):
             return [block.head.key for block in blocks]
-        packed = storing.pack(blocks, self._codec)
-        with self._database(run) as connection, transaction(connection):
-            return storing.store(connection, packed, facts)
+        with self._database(run) as database:
+            packed = storing.pack(blocks, database.codec)
+            with transaction(database.connection):
+                repeats = storing.store(database.connection, packed, facts)
+            if training.due(database.connection, database.known):
+                self._train(database)
+            return repeats
+
+    def _train(self, database: _Database) -> None:
+        connection, codec = database.connection, database.codec
+        database.known = training.learn(connection, codec)
+        if training.due(connection, database.known):
+            database.known = training.train(connection, codec, database.known)
 
     def _compact(self, stream: StreamKey, at: compacting.Step) -> compacting.Step | None:
         if self._layout.deleted(stream.run) or not self._layout.database(stream.run).exists():
             return None
-        with self._database(stream.run) as connection, transaction(connection):
-            return compacting.step(connection, stream, at, self._codec)
+        with self._database(stream.run) as database, transaction(database.connection):
+            database.known = training.learn(database.connection, database.codec)
+            return compacting.step(database.connection, stream, at, database.codec)
+
+    def _polish(self, run: str, task: polishing.Task | None) -> polishing.Task | None:
+        if self._layout.deleted(run) or not self._layout.database(run).exists():
+            return None
+        with self._database(run) as database, transaction(database.connection):
+            if task is None:
+                return polishing.begin(database.connection, run)
+            return polishing.step(database.connection, run, database.codec, task)
 
     def _delete(self, run: str) -> bool:
         database, tombstone = self._layout.database(run), self._layout.tombstone(run)
@@ -141,38 +173,40 @@ class SqliteWriter:
             if not database.exists() or tombstone.exists():
                 return False
             tombstone.write_bytes(run.encode("utf-8", "surrogatepass"))
-            connection = self._open.pop(run, None)
+            opened = self._open.pop(run, None)
             unlink(database)
-            if connection is not None:
-                connection.close()
+            if opened is not None:
+                opened.connection.close()
         self._catalog.forget(database)
         return True
 
     @contextmanager
-    def _database(self, run: str) -> Iterator[sqlite3.Connection]:
+    def _database(self, run: str) -> Iterator[_Database]:
         path = self._layout.database(run)
         with translated(path):
-            connection = self._open.get(run)
-            if connection is None:
+            database = self._open.get(run)
+            if database is None:
                 while len(self._open) >= MOST_OPEN:
                     self._rest(*self._open.popitem(last=False))
-                connection = self._open[run] = open_for_writing(path, run)
+                database = _Database(open_for_writing(path, run), Codec(), 0)
+                self._open[run] = database
+                database.known = training.learn(database.connection, database.codec)
             self._open.move_to_end(run)
             try:
-                yield connection
+                yield database
             except sqlite3.Error:
                 # The next use opens it anew: a full disk or a damaged page may leave it unusable.
                 self._open.pop(run, None)
-                connection.close()
+                database.connection.close()
                 raise
 
     def _close_all(self) -> None:
         while self._open:
             self._rest(*self._open.popitem())
 
-    def _rest(self, run: str, connection: sqlite3.Connection) -> None:
+    def _rest(self, run: str, database: _Database) -> None:
         """Close a database and remember how it looks, so that lists need not open it."""
-        path = self._layout.database(run)
+        path, connection = self._layout.database(run), database.connection
         try:
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
             streams = stream_rows(connection, run)

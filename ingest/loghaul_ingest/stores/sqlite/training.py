@@ -1,0 +1,60 @@
+"""Dictionaries of a run: when one is trained, and from what."""
+
+from __future__ import annotations
+
+import sqlite3
+
+import zstandard
+
+from loghaul_ingest.stores.sqlite.codec import Codec
+
+#: Bytes of one dictionary: 8 KiB are worse, 32 KiB no better.
+DICTIONARY_BYTES = 16 * 1024
+
+#: A dictionary is trained when a run holds so much: its beginning is not like the rest of it.
+THRESHOLDS = (1 << 20, 1 << 24, 1 << 28)
+
+_SAMPLE_BYTES = 2048
+_MOST_SAMPLES = 768
+
+
+def learn(connection: sqlite3.Connection, codec: Codec) -> int:
+    """Let a codec learn the dictionaries of a run, the latest last; return how many."""
+    rows = connection.execute("SELECT data FROM dictionaries ORDER BY id").fetchall()
+    for (data,) in rows:
+        if data:
+            codec.use(data)
+    return len(rows)
+
+
+def due(connection: sqlite3.Connection, known: int) -> bool:
+    """Return whether a run has grown so much that another dictionary should be trained."""
+    (raw,) = connection.execute("SELECT value FROM meta WHERE name = 'raw_bytes'").fetchone()
+    return known < len(THRESHOLDS) and raw >= THRESHOLDS[known]
+
+
+def train(connection: sqlite3.Connection, codec: Codec, known: int) -> int:
+    """Train a dictionary on the latest blocks and learn it; return how many there are now.
+
+    Needs no exclusiveness: of two workers that train at once one is kept.
+    """
+    rows = connection.execute(
+        "SELECT data FROM content JOIN blocks USING (id) JOIN streams ON streams.id = stream "
+        "WHERE kind != 'blob' ORDER BY content.id DESC LIMIT ?",
+        (_MOST_SAMPLES,),
+    )
+    samples: list[bytes | bytearray | memoryview] = []
+    for (packed,) in rows:
+        if len(samples) >= _MOST_SAMPLES:
+            break
+        data = codec.unpack(packed)
+        samples += [
+            data[start : start + _SAMPLE_BYTES] for start in range(0, len(data), _SAMPLE_BYTES)
+        ]
+    try:
+        trained = zstandard.train_dictionary(DICTIONARY_BYTES, samples).as_bytes()
+    except zstandard.ZstdError:
+        # Nothing in common, or too little of it: an empty place keeps it from being tried again.
+        trained = b""
+    connection.execute("INSERT OR IGNORE INTO dictionaries VALUES (?, ?)", (known + 1, trained))
+    return learn(connection, codec)
