@@ -20,32 +20,64 @@ from typing import Any
 #: Claims are kept for at least this many further records.
 MAX_CLAIMS = 4096
 
-_Claims = dict[int, tuple[float]]
+#: By identity of a record's float: the float, and the record while the tap still waits for others.
+_Claims = dict[int, list[Any]]
 #: The claims of late, the ones before them, and the time of the oldest that is known of.
 _kept: list[Any] = logging.__dict__.setdefault("_loghaul_claims", [{}, {}, -1.0])
 _announced: dict[int, tuple[str, Any]] = {}
 _hooked: dict[int, bool] = {}
 _pid = os.getpid()
+_TAKEN: list[Any] = [0.0, None]
+
+
+def reserve(record: logging.LogRecord) -> list[Any]:
+    """Claim a record for the tap before its handlers run, which may still take it over.
+
+    Copies of it, in whatever thread, are refused from now on. Returns what `keep` wants.
+    """
+    mark = record.relativeCreated
+    mine = [mark, record]
+    claims: _Claims = _kept[0]
+    if id(mark) in _kept[1] or claims.setdefault(id(mark), mine) is not mine:
+        return _TAKEN
+    if len(claims) > MAX_CLAIMS:
+        _forget(claims)
+    return mine
+
+
+def keep(record: logging.LogRecord, mine: list[Any]) -> bool:
+    """Return whether a reserved record is still the tap's, now that its handlers are done."""
+    if mine[1] is None:
+        return False
+    mine[1] = None
+    return _is_ours(record)
 
 
 def claim(record: logging.LogRecord, late: bool = False) -> bool:
     """Return True for the first caller with this record or a copy of it, False for all others.
 
-    late: somebody else takes the record for certain, if he has not yet; so a copy that is older
-    than the oldest claim is his.
+    late: the tap takes every record, if nobody else does; so a copy that is older than the oldest
+    claim was its.
     """
     mark = record.relativeCreated
     # A claim holds the float, so that its identity is not given to another one.
-    mine = (mark,)
-    key = id(mark)
+    mine = [mark, None]
     claims: _Claims = _kept[0]
-    if key in _kept[1] or claims.setdefault(key, mine) is not mine:
+    first = _kept[1].get(id(mark)) or claims.setdefault(id(mark), mine)
+    if first is not mine:
+        if first[1] is not record:
+            return False
+        first[1] = None
+    elif late and mark < _kept[2]:
+        del claims[id(mark)]
         return False
-    if late and mark < _kept[2]:
-        del claims[key]
-        return False
-    if len(claims) > MAX_CLAIMS:
+    elif len(claims) > MAX_CLAIMS:
         _forget(claims)
+    return _is_ours(record)
+
+
+def _is_ours(record: logging.LogRecord) -> bool:
+    """Neither taken by the process it came from nor announced by the processor."""
     if record.process != _pid and record.process and took_itself(record.process):
         return False
     return not (_announced and was_announced(record))

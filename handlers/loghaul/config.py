@@ -46,7 +46,7 @@ def size(value: Any) -> int:
     word = str(value).strip().lower().removesuffix("ib").removesuffix("b")
     number = word.rstrip("kmgt")
     try:
-        return int(float(number) * _UNITS[word[len(number) :].strip()])
+        return whole(int(float(number) * _UNITS[word[len(number) :].strip()]))
     except (KeyError, ValueError, OverflowError):
         raise ValueError("a number of bytes is needed, such as 1073741824 or 1GiB") from None
 

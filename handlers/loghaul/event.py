@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import sys
 import time
 import traceback
@@ -23,6 +24,8 @@ from typing import Any, Callable, Optional, Protocol
 
 from loghaul import health
 from loghaul.plain import plain, text
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 #: Call sites that are kept; a script with more starts over, which costs time and nothing else.
 MAX_SITES = 4096
@@ -120,7 +123,16 @@ def time_of(record: logging.LogRecord) -> int:
 def dump(found: dict[str, Any]) -> bytes:
     """Return fields that JSON knows as a line."""
     encoded = json.dumps(found, ensure_ascii=False, separators=(",", ":"), check_circular=False)
-    return f"{encoded}\n".encode("utf-8", "backslashreplace")
+    return f"{whole(encoded)}\n".encode()
+
+
+def whole(encoded: str) -> str:
+    """Return JSON with lone surrogates as visible text: many readers refuse their escapes."""
+    try:
+        encoded.encode()
+    except UnicodeEncodeError:
+        return _SURROGATE.sub(lambda match: f"\\\\u{ord(match[0]):04x}", encoded)
+    return encoded
 
 
 def timestamp(time_us: int) -> str:

@@ -49,9 +49,9 @@ class JsonFormatter(BaseJsonFormatter):
         log_data.update(found)
 
     def jsonify_log_record(self, log_data: dict[str, Any]) -> str:
-        """Return the line, without newline; lone surrogates as JSON escapes."""
+        """Return the line, without newline; lone surrogates as visible text."""
         text = json.dumps(plain(log_data), ensure_ascii=False, separators=(",", ":"))
-        return text.encode("utf-8", "backslashreplace").decode()
+        return event.whole(text)
 
 
 def _known() -> dict[str, Any]:

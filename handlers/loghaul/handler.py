@@ -61,18 +61,28 @@ class Handler(logging.Handler):
             take(record, self._outlet)
         return True
 
+    def setFormatter(self, fmt: Optional[logging.Formatter]) -> None:
+        """Set a formatter. The one that `basicConfig` gives to handlers without one is none."""
+        if type(fmt) is logging.Formatter and fmt._fmt == logging.BASIC_FORMAT and not fmt.datefmt:
+            fmt = None
+        self.formatter = fmt
+
     def _handle_with_care(self, record: logging.LogRecord) -> Any:
         passed = self.filter(record)
-        if isinstance(passed, logging.LogRecord):  # Python 3.12: a filter may replace it
-            record = passed
-        if passed:
+        if isinstance(passed, logging.LogRecord) and passed is not record:
+            # Python 3.12: a filter may replace it. What it replaced must not come from the tap.
+            if not shared or claims.claim(record, _late):
+                self._keep(passed)
+        elif passed:
             self.emit(record)
         return passed
 
     def emit(self, record: logging.LogRecord) -> None:
         """Take a record without asking the filters."""
-        if shared and not claims.claim(record, _late):
-            return
+        if not shared or claims.claim(record, _late):
+            self._keep(record)
+
+    def _keep(self, record: logging.LogRecord) -> None:
         try:
             if self.formatter is None and type(self).format is logging.Handler.format:
                 take(record, self._outlet)

@@ -103,14 +103,13 @@ _STEPS = {
 
 
 def _watch_imports() -> None:
-    waiting = {}
-    for name, step in _STEPS.items():
-        if name in sys.modules:
-            _guarded(step, sys.modules[name])
-        else:
-            waiting[name] = step
+    loaded = {name: sys.modules[name] for name in _STEPS if name in sys.modules}
+    waiting = {name: step for name, step in _STEPS.items() if name not in loaded}
     if waiting:
+        # First: the steps below may import what is waited for.
         sys.meta_path.insert(0, _Finder(waiting))  # type: ignore[arg-type]
+    for name, module in loaded.items():
+        _guarded(_STEPS[name], module)
 
 
 class _Finder:

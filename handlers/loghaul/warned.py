@@ -7,7 +7,7 @@ the user's own `showwarning` (or `logging.captureWarnings`) logs is a record alr
 
 from __future__ import annotations
 
-import threading
+import sys
 import time
 from typing import Any
 
@@ -31,8 +31,6 @@ def install(warnings: Any) -> None:
 
 def _watched(original: Any, message: Any) -> bool:
     """Show a warning; return False when showing it made a record in this thread."""
-    import sys
-
     tap = sys.modules.get("loghaul.tap")
     if tap is None:
         original(message)
@@ -44,12 +42,16 @@ def _watched(original: Any, message: Any) -> bool:
     finally:
         # By identity: two empty lists are equal.
         tap.watchers[:] = [watcher for watcher in tap.watchers if watcher is not seen]
-    return threading.get_ident() not in seen
+    from threading import get_ident
+
+    return get_ident() not in seen
 
 
 def record(message: Any) -> None:
     """Keep a warning (a `warnings.WarningMessage`). Never raises."""
     try:
+        import threading
+
         from loghaul import event, outlet
         from loghaul.plain import text
 
