@@ -96,7 +96,7 @@ def _show(run: RunRow, found: Sequence[File], proofs: _Proofs) -> None:
     console = terminal.console()
     if not console.is_terminal:
         console.width = 10_000
-    console.print(root, soft_wrap=True)
+    console.print(root, soft_wrap=not console.is_terminal)
 
 
 def _leaf(file: File, found: Sequence[File], proofs: Sequence[Proof] | None) -> Any:

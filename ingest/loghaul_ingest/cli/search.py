@@ -1,4 +1,4 @@
-"""`loghaul search QUERY`: find lines in one run, some, or all; count them, spread them, group them."""
+"""`loghaul search QUERY`: find lines in one run, some, or all; count, spread and group them."""
 
 from __future__ import annotations
 
@@ -158,12 +158,13 @@ def _text(hits: Sequence[Hit], query: Query, options: Mapping[str, Any]) -> None
     """Print hits as ripgrep does: under a heading per file, or with the place before each line."""
     colour = terminal.wants_colour(options["color"])
     heading = terminal.wants_colour() or options["color"] == "always"
-    last, shown_to = None, -1
+    last: tuple[Any, Any] | None = None
+    last_place, shown_to = "", -1
     for hit in hits:
         place = _place(hit.event)
         file = (hit.stream, hit.event.get("log.file.path"))
         fresh = file != last
-        if heading and place != (last and last[2]):
+        if heading and place != last_place:
             _line(("" if last is None else "\n") + click.style(place, fg="magenta", bold=True))
         elif options["context"] and last is not None:
             _line("--")
@@ -180,7 +181,7 @@ def _text(hits: Sequence[Hit], query: Query, options: Mapping[str, Any]) -> None
                 break
             _event(one, query, "-", None if heading else place, colour)
             shown_to = one["log.offset"]
-        last = (*file, place)  # type: ignore[assignment]
+        last, last_place = file, place
 
 
 def _place(event: Mapping[str, Any]) -> str:
