@@ -6,9 +6,10 @@ loads nothing; each name is loaded when it is first used.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
+TYPE_CHECKING = False  # typing would be half of the time that importing this takes
 if TYPE_CHECKING:
+    from typing import Any
+
     from loghaul.config import Settings
     from loghaul.errors import LoghaulError
     from loghaul.formatter import JsonFormatter

@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Any, Callable
+
+TYPE_CHECKING = False  # typing is slow to load, and every Python process loads this
+if TYPE_CHECKING:
+    from typing import Any, Callable
 
 _RANKS = (
     "RANK", "LOCAL_RANK", "OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK",

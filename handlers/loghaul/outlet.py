@@ -22,6 +22,8 @@ from loghaul.config import Settings, load
 #: A spool that could not be opened is tried again after this long, then twice that, ...
 RETRY_SECONDS, MAX_RETRY_SECONDS = 1.0, 60.0
 
+#: An outlet with a writer is kept until its end, whatever becomes of its handler.
+_open: set[Outlet] = set()
 _outlets: weakref.WeakSet[Outlet] = weakref.WeakSet()
 _own_run: dict[str, str] = {}
 
@@ -100,6 +102,7 @@ class Outlet:
         self.stream = writer.stream(path, "events", path)
         self.writer, self.role = writer, known["role"]
         self.append = writer.append
+        _open.add(self)
         if not self._ended:
             _end_in_multiprocessing(self)
 
@@ -108,6 +111,7 @@ class Outlet:
         with self._lock:
             writer, self._ended = self.writer, True
             self.append, self.writer = self._first, None
+            _open.discard(self)
         try:
             if writer is not None and not writer.forked:
                 writer.end(cause, detail or {})
@@ -175,12 +179,12 @@ def end_all() -> None:
 
     fatal = faults.fatal()
     detail = {"status": "failed" if fatal else "completed", **fatal}
-    for outlet in list(_outlets):
-        if outlet.writer is not None:
-            outlet.end("closed" if outlet.role == "session" else "exit", detail)
+    for outlet in list(_open):
+        outlet.end("closed" if outlet.role == "session" else "exit", detail)
 
 
 def _forked() -> None:
+    _open.clear()
     for outlet in list(_outlets):
         outlet.forked()
 

@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import Any
+
+TYPE_CHECKING = False  # typing is slow to load, and every Python process loads this
+if TYPE_CHECKING:
+    from typing import Any
 
 
 def install(warnings: Any) -> None:
