@@ -7,8 +7,9 @@ records and ndjson take a line apart.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import click
@@ -79,7 +80,7 @@ class Source:
             if isinstance(item, Hole):
                 yield Line(time_us, self, None, (0, 0), item)
                 continue
-            view = view_of(self.facts, item)
+            view = view_of(self.facts, item, asked=bool(matchers))
             for span in self._spans(view, item, style, matchers):
                 time_us = view.time_of(span)
                 yield Line(time_us, self, view, span)
@@ -103,21 +104,31 @@ class Source:
         return spans
 
 
-def view_of(facts: Facts, piece: Piece) -> View:
-    """Return a view onto whole lines that came from anywhere: a store, or the live spool."""
-    times = [mark.time_us for mark in piece.marks] or [0]
-    # More lines than there are: an unfinished last one is shown as a line too.
+#: Further than any time: a query then looks at the times of the lines themselves.
+_FAR = 1 << 62
+
+
+def view_of(facts: Facts, piece: Piece, asked: bool = False) -> View:
+    """Return a view onto whole lines that came from anywhere: a store, or the live spool.
+
+    asked    queries will be put to it, which look at what a block's head counts
+    """
     head = Head(
         facts.stream,
         facts.kind,
         piece.offset,
         len(piece.data),
         head=0,
-        time_min=min(times),
-        time_max=max(times),
+        time_min=-_FAR,
+        time_max=_FAR,
+        # More lines than there are: an unfinished last one is shown as a line too.
         lines=len(piece.data) + 1,
     )
-    return View(facts, head, piece.data, piece.marks)
+    view = View(facts, head, piece.data, piece.marks)
+    if asked:
+        levels = Counter(level for _, _, level in view.level_lines())
+        view.head = replace(head, levels=levels)
+    return view
 
 
 class Printer:
