@@ -23,11 +23,12 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import corpus
 import zstandard
+
 from loghaul.chunk import End, Mark, StreamKey
 from loghaul_ingest.block import MAX_BYTES, MAX_LINES, Facts
 from loghaul_ingest.query import parse
-from loghaul_ingest.search import Request, count, facets, histogram, search
 from loghaul_ingest.seal import seal
+from loghaul_ingest.search import Request, count, facets, histogram, search
 from loghaul_ingest.stores import open_reader, open_writer
 from loghaul_ingest.stores.base import Batch
 
@@ -64,6 +65,7 @@ def main() -> None:
 
 
 def _build(folder: Path, total: int) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
     started = time.perf_counter()
     source = corpus.lines(total, 1)
     dsn = f"sqlite://{folder.resolve()}/store"

@@ -6,12 +6,13 @@ import asyncio
 import random
 
 import pytest
+
 from loghaul.chunk import End, Mark, StreamKey
 from loghaul_ingest.block import Facts
 from loghaul_ingest.errors import UsageError
 from loghaul_ingest.query import parse
-from loghaul_ingest.search import FILE, Request, count, facets, histogram, search
 from loghaul_ingest.seal import seal
+from loghaul_ingest.search import FILE, Request, count, facets, histogram, search
 from loghaul_ingest.stores import open_reader, open_writer
 from loghaul_ingest.stores.base import Batch
 

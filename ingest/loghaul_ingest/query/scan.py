@@ -23,6 +23,10 @@ _LONE_RETURN = re.compile(rb"\r(?!\n)")
 _ESCAPE = re.compile(rb"\\(?:u001[bB]\[[0-?]*[ -/]*[@-~]|u[0-9a-fA-F]{4}|[^u\n])")
 _ESCAPED = {rb"\"": b'"', rb"\\": b"\\", rb"\/": b"/"}
 
+_RETURN_IS_NEWLINE = bytes(
+    10 if code == 13 else words(bytes((code,)), TEXT)[0] for code in range(256)
+)
+
 #: Our own keys in an events stream: a word among them matches no line for the key's sake.
 KEYS = (
     b"@timestamp",
@@ -73,12 +77,14 @@ class Scan:
     @cached_property
     def words(self) -> bytes:
         """The words of all events, a newline at the end of each."""
-        found = self.view.words
-        if self.stop < len(found):
-            found = found[: self.stop]
         buffer = self.view.buffer
         if self.kind == TEXT and b"\r" in buffer:
-            return _newlines_at_returns(found, buffer)
+            # Between a return and its newline this makes an empty line, in which nothing is found.
+            found = blank(buffer, TEXT).translate(_RETURN_IS_NEWLINE)
+        else:
+            found = self.view.words
+        if self.stop < len(found):
+            found = found[: self.stop]
         return _without_keys(found, buffer, self._hidden) if self._hidden else found
 
     @cached_property
@@ -90,7 +96,7 @@ class Scan:
             buffer = _ESCAPE.sub(lambda found: _ESCAPED.get(found[0], b" "), buffer)
         buffer = blank(buffer, TEXT)
         if self.kind == TEXT and b"\r" in buffer:
-            buffer = _LONE_RETURN.sub(b"\n", buffer)
+            buffer = _returns_are_newlines(buffer)
         return buffer
 
     @cached_property
@@ -110,14 +116,20 @@ class Scan:
 
     def end(self, start: int) -> int:
         """Return where the event that starts there ends."""
-        return self.words.find(b"\n", start) + 1 or self.stop
+        end = self.words.find(b"\n", start) + 1 or self.stop
+        if self.words[end : end + 1] == b"\n" and self.kind == TEXT:
+            buffer = self.view.buffer
+            if buffer[end - 1 : end + 1] == b"\r\n":
+                return end + 1
+        return end
 
 
-def _newlines_at_returns(found_words: bytes, buffer: bytes) -> bytes:
-    changed = bytearray(found_words)
-    for found in _LONE_RETURN.finditer(buffer, 0, len(found_words)):
-        changed[found.start()] = 10
-    return bytes(changed)
+def _returns_are_newlines(text: bytes) -> bytes:
+    """Put a newline for each carriage return that ends an event."""
+    # Looking at what follows each return is several times faster than looking for the two bytes.
+    if b"\n" in {part[:1] for part in text.split(b"\r")[1:]}:
+        return _LONE_RETURN.sub(b"\n", text)
+    return text.replace(b"\r", b"\n")
 
 
 def _without_keys(found: bytes, buffer: bytes, keys: tuple[bytes, ...]) -> bytes:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
+
 from loghaul.chunk import End, Mark, StreamKey
 from loghaul_ingest.block import MAX_HEAD_BYTES, Block, Facts
 from loghaul_ingest.seal import seal

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from loghaul_ingest.query import parse, tree
 from loghaul_ingest.query.tree import (
     And,
@@ -114,7 +115,7 @@ def test_what_is_not_understood_is_said_in_a_hint(text):
 
 def test_an_understood_query_has_no_hint():
     for text in ("foo", "[rank0]: NCCL WARN", "https://host/x", "level:error -(a OR b)", "a => b"):
-        assert () == parse(text, NOW).hints
+        assert parse(text, NOW).hints == ()
 
 
 def test_a_regular_expression_needs_the_engine_that_cannot_be_made_to_hang(monkeypatch):

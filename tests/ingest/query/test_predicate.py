@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import re
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from loghaul_ingest import recognise
 from loghaul_ingest.query import parse, tree
 from loghaul_ingest.query.proposal import holds
