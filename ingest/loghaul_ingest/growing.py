@@ -109,7 +109,8 @@ class Growing:
         self._arrivals.append((self.end, now_us))
         self._parts.append(data)
         self.end += len(data)
-        self._events += _at_most(data, self.kind)
+        enough = len(data) >= self.limits.block_bytes
+        self._events += self.limits.block_lines if enough else _at_most(data, self.kind)
 
     def absorb(self, other: Growing) -> None:
         """Take all of what begins where this one ends."""
@@ -179,8 +180,10 @@ class Growing:
         newlines = _newlines(lines).match(data, at, end)
         stop = newlines.end() if newlines else end
         states = 0
-        if self.kind == TEXT and (states := data.count(b"\r", at, stop)):
-            states -= data.count(b"\r\n", at, stop)
+        if self.kind == TEXT and data.find(b"\r", at, stop) >= 0:
+            states = data.count(b"\r", at, stop)
+            if states >= lines // 2:
+                states -= data.count(b"\r\n", at, stop)
         if states:
             # Skipping newlines alone is five times as fast: some fewer of them leave room enough.
             some = _newlines(lines - states) if newlines and states < lines // 2 else _events(lines)

@@ -42,6 +42,7 @@ class MemoryBroker:
         """Take a member out; its partitions go to the others."""
         if member in self._members:
             self._members.remove(member)
+            member._assign(())
             self.rebalance()
 
     def rebalance(self) -> None:
