@@ -42,10 +42,12 @@ from loghaul.spool.format import (
     SegmentHeader,
     aligned,
 )
-from loghaul.spool.segment import Segment
+from loghaul.spool.segment import KIB, Segment
 
 #: While refusing, the disk is asked at most this often whether there is room again.
 RETRY_SECONDS = 0.05
+#: Sizes of segment that are tried when the regular one does not fit.
+SMALL_SIZES = (256 * KIB, 64 * KIB, 16 * KIB)
 #: Reason of what comes after the end.
 ENDED = "writer has ended"
 
@@ -353,26 +355,47 @@ class Appender:
             self._number += 1
             return segment
 
-    def _next_size(self) -> int:
-        """Bytes of the next segment: the declarations are at most a quarter of it."""
+    def _open_any_segment(self, directory: Path, needed: int = 0) -> None:
+        """Open the next segment whatever the budget says. Raises OSError: the disk is full."""
+        sizes = self._next_sizes(needed)
+        for size in sizes:
+            try:
+                self._open_segment(directory, size)
+                return
+            except OSError:
+                if size == sizes[-1]:
+                    raise
+
+    def _next_sizes(self, needed: int = 0) -> list[int]:
+        """Sizes to try for the next segment, in bytes: on a disk that is nearly full a small one.
+
+        The declarations and what else is `needed` are at most a quarter of it.
+        """
         declared = sum(len(s.declared.encode()) + HEADER_BYTES + 8 for s in self._streams)
-        return max(self._budget.segment_size(self._created), (4 * declared + 4095) & -4096)
+        least = (4 * (declared + needed) + 4095) & -4096
+        wanted = max(self._budget.segment_size(self._created), least)
+        return [wanted, *(size for size in SMALL_SIZES if least <= size < wanted)]
 
     def _rotate(self, severity: int) -> bool:
         """Open the next segment if the budget lets a record of this severity have one."""
-        size = self._next_size()
         while True:
-            self._ask(size)
-            if self._floor is not None and severity >= self._floor:
-                try:
-                    self._open_segment(self.directory, size)
-                    return True
-                except OSError as error:
-                    self._floor, self._reason = None, why(error)
-                    self._set_limit()
+            if any(self._try_segment(size, severity) for size in self._next_sizes()):
+                return True
             if not self._budget.blocks or self._dead:
                 return False
             time.sleep(RETRY_SECONDS)
+
+    def _try_segment(self, size: int, severity: int) -> bool:
+        self._ask(size)
+        if self._floor is None or severity < self._floor:
+            return False
+        try:
+            self._open_segment(self.directory, size)
+        except OSError as error:
+            self._floor, self._reason = None, why(error)
+            self._set_limit()
+            return False
+        return True
 
 
 HOLDERS = {

@@ -83,7 +83,7 @@ class SpoolWriter(Appender):
         super().__init__(identity, directory, limits)
         self.forked = False
         self._numbers: dict[str, int] = {}
-        self._keep = self._resting = False
+        self._keep = self._handed_over = self._resting = False
         self._lock_fd = -1
 
     def _create(self, facts: dict[str, Any]) -> None:
@@ -96,7 +96,7 @@ class SpoolWriter(Appender):
         try:
             self._lock_fd = lock.create(making)
             write_facts(making, WriterFacts(self.id, self.started, facts))
-            self._open_segment(making, self._budget.segment_size(0))
+            self._open_any_segment(making)
             making.rename(self.directory)
             self._segment.move(self.directory)
         except BaseException:
@@ -147,7 +147,7 @@ class SpoolWriter(Appender):
             self._streams.append(state)
             self._offsets.append(found.ends[number])
         self._number = found.segment
-        self._open_segment(self.directory, self._next_size())
+        self._open_any_segment(self.directory)
 
     # -- streams
 
@@ -287,7 +287,7 @@ class SpoolWriter(Appender):
         if self._put(kind, stream, payload, time_us) >= 0:
             return True
         try:
-            self._open_segment(self.directory, max(self._next_size(), 4 * len(payload) + 16384))
+            self._open_any_segment(self.directory, len(payload))
         except OSError:
             return False
         return self._put(kind, stream, payload, time_us) >= 0
@@ -301,12 +301,11 @@ class SpoolWriter(Appender):
         self._guarded(self._close)
 
     def _close(self) -> None:
-        handed_over = self.forked or self._keep
         self._die()
         if self._lock_fd < 0:
             return
         self._segment.used = self._position
-        self._segment.close(cut=not handed_over)
+        self._segment.close(cut=not (self.forked or self._handed_over))
         self._unlock()
 
     def _unlock(self) -> None:
@@ -320,7 +319,7 @@ class SpoolWriter(Appender):
         """Let the child of the next fork go on as this writer, in this process's place.
 
         This process then writes nothing more, but keeps holding the lock: when the child has
-        died, `reopen` in a further child (or here) goes on. Call it right before os.fork().
+        died, `reopen` in any further child (or here) goes on. Call it right before os.fork().
         """
         self._keep = True
 
@@ -340,6 +339,7 @@ class SpoolWriter(Appender):
     def after_fork_in_parent(self) -> None:
         """Go on, or step back where the child goes on."""
         if self._keep:
+            self._keep, self._handed_over = False, True
             self._die()
         if self._resting:
             self._resting = False
@@ -349,13 +349,14 @@ class SpoolWriter(Appender):
         """Be dead, or go on in the parent's place."""
         self._mutex = threading.RLock()
         self._busy = self._resting = False
-        if self._keep and not self._dead:
+        if self._keep:
             self._keep = False
             return
         self.forked = True
         self._deferred.clear()
         self._die()
-        self._unlock()
+        if not self._handed_over:
+            self._unlock()
 
 
 HOLDERS.add(SpoolWriter.read_from.__code__)

@@ -26,11 +26,11 @@ class Found:
 
     def data(self, stream):
         """The bytes of a stream that has no holes."""
-        whole = b""
+        whole = bytearray()
         for offset, data in self.pieces.get(stream, []):
             assert len(whole) == offset
             whole += data
-        return whole
+        return bytes(whole)
 
     def is_true_of(self, stream, whole):
         """What came is what was written there, each byte once, and gaps are the rest."""
