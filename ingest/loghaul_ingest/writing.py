@@ -2,8 +2,8 @@
 
 An error that may pass is retried for ever, with backoff, and reported each time; nothing else is
 written meanwhile, so the source is held up and not the memory. An error that will not pass is
-traced to its block: that one is tried without its words (a store proposes a block without words
-for every query), then kept as a dead letter. Success is returned only for what is durable.
+traced to its block: that one is tried without its words (and marked so), then kept as a dead
+letter. Success is returned only for what is durable.
 """
 
 from __future__ import annotations
@@ -21,6 +21,10 @@ from loghaul_ingest.errors import StoreError
 from loghaul_ingest.stores.base import Batch, Writer
 
 T = TypeVar("T")
+
+#: The one field of a block whose words no store would take: a store that has such a block proposes
+#: it for every query.
+UNINDEXED = "indexed=no"
 
 #: First and longest pause before something is tried again.
 SHORTEST_SECONDS, LONGEST_SECONDS = 0.1, 30.0
@@ -94,7 +98,7 @@ class Writing:
     async def _one_block(
         self, block: Block, conflicts: list[BlockKey], dead: dict[BlockKey, str]
     ) -> None:
-        bare = replace(block, words=b"", words_high=b"", fields=frozenset())
+        bare = replace(block, words=b"", words_high=b"", fields=frozenset((UNINDEXED,)))
         reason = ""
         for attempt in (block, bare):
             batch = Batch((attempt,))
