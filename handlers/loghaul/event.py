@@ -87,6 +87,16 @@ def take(record: logging.LogRecord, outlet: Outlet) -> None:
     outlet.append(outlet.stream, line, time_us, values["levelno"])
 
 
+def _forked() -> None:
+    """In a child of a fork nobody is merging a message any more."""
+    global _merging
+    _merging = False
+    _formatting.clear()
+
+
+os.register_at_fork(after_in_child=_forked)
+
+
 def _has_extras(values: dict[str, Any]) -> bool:
     """A formatter that ran before leaves `message` and `asctime` on the record."""
     return len(values) - ("message" in values) - ("asctime" in values) != _PLAIN

@@ -75,7 +75,7 @@ def _record_fatal(error: Any, trace: Any) -> None:
 
 
 def fatal() -> dict[str, Any]:
-    """Return error.type and error.message of the exception that ends the interpreter, or {}.
+    """Return status, error.type and error.message of what ends the interpreter, or {}.
 
     Recorded now, if the user's own excepthook kept it from us.
     """
@@ -88,7 +88,12 @@ def fatal() -> dict[str, Any]:
     from loghaul import event
 
     found = event.error_fields(_seen["error"])
-    return {"error.type": found["error.type"], "error.message": found["error.message"][:4096]}
+    canceled = isinstance(_seen["error"], KeyboardInterrupt)
+    return {
+        "status": "canceled" if canceled else "failed",
+        "error.type": found["error.type"],
+        "error.message": found["error.message"][:4096],
+    }
 
 
 def record(

@@ -174,11 +174,10 @@ def run_id(settings: Settings) -> str:
 
 
 def end_all() -> None:
-    """End every outlet of this process: `completed`, or `failed` where an exception ended it."""
+    """End every outlet of this process: `completed`, or what an uncaught exception makes of it."""
     from loghaul import faults
 
-    fatal = faults.fatal()
-    detail = {"status": "failed" if fatal else "completed", **fatal}
+    detail = {"status": "completed", **faults.fatal()}
     for outlet in list(_open):
         outlet.end("closed" if outlet.role == "session" else "exit", detail)
 
