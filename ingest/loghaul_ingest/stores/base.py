@@ -45,7 +45,8 @@ class Writer(Protocol):
         """Create the blocks; return only when they are durable.
 
         Returns the keys that stood there already: those blocks were not written, the others were.
-        Idempotent. Raises without having promised anything: the same batch may be written again.
+        Keys of a deleted run are returned too: `extents` tells. Idempotent. Raises without having
+        promised anything: the same batch may be written again.
         """
         ...
 
@@ -94,7 +95,7 @@ class StreamRow(NamedTuple):
 class RunRow(NamedTuple):
     """A run in the list of runs; computed from its streams by `loghaul_ingest.runs.summarise`.
 
-    status   "running", "completed", "failed", "canceled", "lost"
+    status   "running", "completed", "failed", "canceled", "lost"; "damaged": cannot be read
     started, ended   microseconds since the epoch
     """
 
@@ -129,7 +130,8 @@ class Reader(Protocol):
     """The reading half. Never changes anything."""
 
     def runs(self) -> Sequence[RunRow]:
-        """All runs, newest start first. Empty case: ()."""
+        """All runs, newest start first; one that cannot be read has the status "damaged" and, for
+        want of better, its file's name as id. Empty case: ()."""
         ...
 
     def streams(self, run: str) -> Sequence[StreamRow]:
@@ -159,6 +161,8 @@ class Reader(Protocol):
 
         runs     only these; None: all
         before   only blocks whose least time is below (microseconds)
+        Blocks merged while the caller is away are given again under their new heads where some
+        of theirs was not given yet. What is damaged raises StoreDamaged when all else was given.
         Lazy: taking the first few must not cost what taking all does. No transaction stays open
         while the caller is away.
         """
@@ -167,7 +171,10 @@ class Reader(Protocol):
     def tally(
         self, runs: Iterable[str] | None, since: int | None, until: int | None, bucket_us: int
     ) -> Mapping[StreamKey, Tally]:
-        """Counts per stream over [since, until) in buckets from the epoch, text and events only."""
+        """Counts per stream over [since, until) in buckets from the epoch, text and events only.
+
+        Damaged runs are left out unless asked for by name; then StoreDamaged.
+        """
         ...
 
     def close(self) -> None:

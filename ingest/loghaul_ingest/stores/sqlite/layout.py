@@ -37,6 +37,15 @@ class Layout:
         """Return the mark that a run was deleted, existing or not."""
         return self.runs / (stem(run) + TOMBSTONE)
 
+    def found(self, run: str) -> Path:
+        """Return the database of a run to read or to delete.
+
+        A damaged one cannot tell its run: it goes by the name of its file.
+        """
+        database = self.database(run)
+        named = self.runs / run if run.endswith(DATABASE) and os.sep not in run else database
+        return database if named == database or os.path.exists(database) else named
+
     def deleted(self, run: str) -> bool:
         """Return whether a run was deleted."""
         return os.path.exists(self.tombstone(run))

@@ -109,12 +109,11 @@ class SqliteReader:
         before: int | None = None,
     ) -> Iterator[Head]:
         """See `base.Reader`."""
-        waiting: list[tuple[int, int, str]] = []  # runs not begun, the newest first
-        for order, (run, newest) in enumerate(self._chosen(runs)):
-            waiting.append((-newest, order, run))
+        chosen, broken = self._chosen(runs)
+        # Runs not begun and those under way, each the newest first.
+        waiting = [(-newest, order, run) for order, (run, newest) in enumerate(chosen)]
         heapq.heapify(waiting)
         begun: list[tuple[int, int, Head, Iterator[Head]]] = []
-        broken: StoreDamaged | None = None
         while waiting or begun:
             try:
                 if waiting and (not begun or waiting[0][0] <= begun[0][0]):
@@ -138,8 +137,14 @@ class SqliteReader:
     ) -> Mapping[StreamKey, Tally]:
         """See `base.Reader`."""
         found: dict[StreamKey, Tally] = {}
-        for run, _ in self._chosen(runs):
-            found.update(tally_of(self._counted(run, since, until), since, until, bucket_us))
+        for run, _ in self._chosen(runs)[0]:
+            try:
+                heads = list(self._counted(run, since, until))
+            except StoreDamaged:
+                if runs is not None:
+                    raise
+                continue  # the list of runs shows it as damaged
+            found.update(tally_of(heads, since, until, bucket_us))
         return found
 
     def close(self) -> None:
@@ -188,7 +193,7 @@ class SqliteReader:
             row = by_offset.get(offset)
             if row is None:
                 continue
-            with translated(self._layout.database(stream.run)):
+            with translated(path):
                 data, marks = codec.unpack(row[0]), codec.unpack_marks(row[1])
             yield Stored(head_of(stream, facts.kind, row[2:]), data, marks)
 
@@ -204,7 +209,7 @@ class SqliteReader:
         return codec
 
     def _run(self, run: str):  # type: ignore[no-untyped-def]
-        path = self._layout.database(run)
+        path = self._layout.found(run)
         if not path.exists() or self._layout.deleted(run):
             self._pool.forget(path)
         return self._pool.connection(path)
@@ -220,20 +225,29 @@ class SqliteReader:
             known[path] = row[1] if row and stamp is not None and row[0] == stamp else None
         return known
 
-    def _chosen(self, runs: Iterable[str] | None) -> Iterator[tuple[str, int]]:
-        """Yield runs, each with a time that no block of it exceeds."""
+    def _chosen(
+        self, runs: Iterable[str] | None
+    ) -> tuple[list[tuple[str, int]], StoreDamaged | None]:
+        """Return runs, each with a time that no block of it exceeds; and what is damaged."""
         if runs is not None:
             # Few, and asked for by name: they are opened at once.
-            yield from ((run, _FOREVER) for run in dict.fromkeys(runs))
-            return
+            return [(run, _FOREVER) for run in dict.fromkeys(runs)], None
+        chosen: list[tuple[str, int]] = []
+        broken: StoreDamaged | None = None
         for path, resting in self._known().items():
-            if resting is None:
-                with self._pool.connection(path) as connection:
-                    run = run_of(connection) if connection else None
-                if run is not None:
-                    yield run, _FOREVER
-            elif resting.time_max is not None:
-                yield resting.run, resting.time_max
+            try:
+                run = resting.run if resting else self._run_of(path)
+            except StoreDamaged as error:
+                broken = broken or error
+                continue
+            newest = resting.time_max if resting else _FOREVER
+            if run is not None and newest is not None:
+                chosen.append((run, newest))
+        return chosen, broken
+
+    def _run_of(self, path: Path) -> str | None:
+        with self._pool.connection(path) as connection:
+            return run_of(connection) if connection else None
 
     def _summary(self, path: Path) -> RunRow | None:
         with self._pool.connection(path) as connection:

@@ -27,7 +27,7 @@ from loghaul_ingest.stores.sqlite import compacting, polishing, storing, trainin
 from loghaul_ingest.stores.sqlite.catalog import Catalog, Resting
 from loghaul_ingest.stores.sqlite.codec import Codec
 from loghaul_ingest.stores.sqlite.database import open_for_writing, translated
-from loghaul_ingest.stores.sqlite.layout import Layout, stamp, unlink
+from loghaul_ingest.stores.sqlite.layout import TOMBSTONE, Layout, stamp, unlink
 from loghaul_ingest.stores.sqlite.rows import find_stream, pieces, stream_rows
 
 #: So many databases stay open; each costs a few file descriptors and a cache.
@@ -168,7 +168,8 @@ class SqliteWriter:
             return polishing.step(database.connection, run, database.codec, task)
 
     def _delete(self, run: str) -> bool:
-        database, tombstone = self._layout.database(run), self._layout.tombstone(run)
+        database = self._layout.found(run)
+        tombstone = database.with_suffix(TOMBSTONE)
         with translated(database):
             if not database.exists() or tombstone.exists():
                 return False
