@@ -11,8 +11,8 @@ _MICROSECOND = timedelta(microseconds=1)
 _RFC3339 = re.compile(
     r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d:\d\d)(?:[.,](\d{1,9}))?([Zz]|[+-]\d\d:\d\d)", re.ASCII
 )
-#: What `datetime` can hold, with room for a time zone.
-_LEAST, _GREATEST = -62_135_500_000_000_000, 253_402_200_000_000_000
+#: What `datetime` can hold: the years 1 to 9999.
+_LEAST, _GREATEST = -62_135_596_800_000_000, 253_402_300_799_999_999
 
 
 def micros(text: Any) -> int | None:
@@ -31,4 +31,4 @@ def micros(text: Any) -> int | None:
 def rfc3339(time_us: int) -> str:
     """Return a time as RFC 3339 in UTC with microseconds; what no calendar holds is clamped."""
     time = _EPOCH + timedelta(microseconds=min(max(time_us, _LEAST), _GREATEST))
-    return time.strftime("%Y-%m-%dT%H:%M:%S.") + f"{time.microsecond:06d}Z"
+    return time.replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"

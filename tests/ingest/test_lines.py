@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from loghaul.chunk import BLOB, EVENTS, TEXT
 from loghaul_ingest import lines
 

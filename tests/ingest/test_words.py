@@ -8,6 +8,7 @@ import subprocess
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
 from loghaul.chunk import EVENTS, TEXT
 from loghaul_ingest.words import LONGEST, blank, index_words, plain, words
 
@@ -67,11 +68,11 @@ def test_a_word_is_found_where_grep_finds_it(word: bytes, lines: list[bytes], ki
 def test_escapes_of_json_are_no_text_and_a_pair_of_backslashes_escapes_nothing_else() -> None:
     data = rb'{"m":"a\nloss\tb\\nloss \u00e9loss \u001b[31mred\\u001b[31m"}'
     found = words(data, EVENTS).split()
-    assert [b"m", b"a", b"loss", b"b", b"nloss", b"loss", b"red", b"u001b", b"31m"] == found
+    assert found == [b"m", b"a", b"loss", b"b", b"nloss", b"loss", b"red", b"u001b", b"31m"]
 
 
 def test_colours_do_not_hide_a_word_of_text() -> None:
-    assert [b"loss", b"is", b"low"] == words(b"\x1b[1mloss\x1b[0m is \x1b[32mlow", TEXT).split()
+    assert words(b"\x1b[1mloss\x1b[0m is \x1b[32mlow", TEXT).split() == [b"loss", b"is", b"low"]
 
 
 @given(st.text(max_size=40))
