@@ -71,11 +71,11 @@ def _write(text: str) -> None:
     one_line = text.replace("\n", " | ")[:4000]
     program = sys.argv[0] if getattr(sys, "argv", None) else "python"
     line = f"{stamp} pid={os.getpid()} {os.path.basename(program)} {one_line}\n"
+    if file.exists() and file.stat().st_size > MAX_LOG_BYTES:
+        os.replace(file, f"{file}.1")
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
     descriptor = os.open(file, flags, 0o600)
     try:
-        if os.fstat(descriptor).st_size > MAX_LOG_BYTES:
-            os.replace(file, f"{file}.1")
         os.write(descriptor, line.encode("utf-8", "backslashreplace"))
     finally:
         os.close(descriptor)
