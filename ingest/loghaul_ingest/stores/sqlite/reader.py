@@ -189,6 +189,7 @@ class SqliteReader:
             if not all(codec.knows(row[0]) for row in rows):
                 learn(connection, codec)
         by_offset = {row[2]: row for row in rows}
+        path = self._layout.found(stream.run)
         for offset in offsets:
             row = by_offset.get(offset)
             if row is None:
