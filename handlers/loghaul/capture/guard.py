@@ -158,7 +158,7 @@ class Guard:
         ours, theirs = control.pair()
         open_slots = [p for p in self._plumbing if not self._board.get(p.slot, Field.EOF)]
         arguments = (self._job, self._board, theirs, self._listener, open_slots, self._notes)
-        pump = Pump(*arguments, generation=self._deaths)
+        pump = Pump(*arguments, generation=self._deaths, lock=self._lock())
         try:
             self._pump = os.fork()
         except OSError as error:
@@ -172,6 +172,9 @@ class Guard:
             _be(pump)
         theirs.close()
         self._control = ours
+
+    def _lock(self) -> int:
+        return self._held[-1] if self._held else -1
 
     def _pump_ended(self, status: int) -> None:
         """Start another one where it died, and go on alone where that is hopeless."""
@@ -197,10 +200,10 @@ class Guard:
                 return
             about, descriptors = packet
             if "source" in about:
+                slot, row, _, _, _, output, name, path, side = about["source"]
                 ours, sending, taking = descriptors
-                told = Plumbing(*about["source"])
-                here = {"read_end": ours, "private_read": sending, "private_write": taking}
-                self._plumbing.append(told._replace(**here))
+                found = Plumbing(slot, row, ours, sending, taking, output, name, path, side)
+                self._plumbing.append(found)
             elif "gone" in about:
                 self._shut(about["gone"])
             else:
@@ -375,7 +378,7 @@ class Guard:
         self._copiers = []
         self._deaths = MAX_DEATHS
         ours, theirs = control.pair()
-        pump = Pump(self._job, self._board, theirs, None, [], self._notes, generation=MAX_DEATHS)
+        pump = Pump(self._job, self._board, theirs, None, [], self._notes, MAX_DEATHS, self._lock())
         child = os.fork()
         if child == 0:
             ours.close()

@@ -39,9 +39,11 @@ class Pump:
         plumbing: list[Plumbing],
         notes: list[dict[str, Any]],
         generation: int,
+        lock: int = -1,
     ) -> None:
         self._job, self._board, self._guard, self._listener = job, board, guard, listener
         self._plumbing, self._notes, self._generation = plumbing, notes, generation
+        self._lock = lock
         self._guard_pid = os.getpid()
         self._guard_alive = True
         self._ended: Optional[dict[str, Any]] = None
@@ -75,7 +77,7 @@ class Pump:
 
     def _close_foreign(self) -> None:
         """Let go of what the user's shell handed down: a pipe of theirs must not wait for us."""
-        wanted = {1, 2, self._guard.fileno()}
+        wanted = {1, 2, self._guard.fileno(), self._lock}
         if self._listener is not None:
             wanted.add(self._listener.fileno())
         for one in self._plumbing:
@@ -92,9 +94,9 @@ class Pump:
 
     def _open_sink(self) -> None:
         self.sink: SpoolSink | NoSink
-        self.sink, lock, problem = open_sink(self._job, self._board, self._plumbing)
+        self.sink, lock, problem = open_sink(self._job, self._board, self._plumbing, self._lock)
         self.life = Lifecycle(self._job.settings.node, (LOG, INFO, STATUS), self._append)
-        if lock is not None:
+        if lock is not None and self._lock < 0:
             # It waits there unread: so the guard holds the lock too, if this process dies.
             control.send(self._guard, {"lock": True}, [lock])
         if problem:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Optional, Union
 
 from loghaul.capture.board import Board
@@ -10,10 +11,9 @@ from loghaul.capture.job import FIRST_RANK, INFO, LOG, STATUS, STDERR, STDOUT, J
 from loghaul.capture.source import Plumbing
 from loghaul.chunk import EVENTS, TEXT
 from loghaul.errors import LoghaulError
+from loghaul.spool import forks
 from loghaul.spool.budget import Limits
 from loghaul.spool.writer import SpoolWriter
-
-PUMP_DIED = "not kept: the pump had died"
 
 
 class NoSink:
@@ -54,13 +54,18 @@ class SpoolSink:
             self._writer.append(stream, data, time_us, 40)
 
     def recover(self) -> None:
-        """Bring the board's ends and the spool's together after another pump's death."""
+        """Bring the board's ends and the spool's together after another pump's death.
+
+        Bytes that were read and are not there were refused, or copied while there was no pump:
+        what follows is appended behind them, so that they are a gap.
+        """
+        offsets = self._writer._offsets
         for row, stream in self._streams.items():
-            there = self._writer.length(stream)
-            self._board.set_end(row, max(there, self._board.end(row)))
-            missing = self._board.end(row) - there
-            if missing:
-                self._writer.skip(stream, missing, PUMP_DIED)
+            missing = self._board.end(row) - offsets[stream]
+            if missing > 0:
+                self._writer._streams[stream].digest = None
+                offsets[stream] += missing
+            self._board.set_end(row, offsets[stream])
 
     def end(self, cause: str, detail: dict[str, Any], time_us: int) -> None:
         """End every stream."""
@@ -79,19 +84,40 @@ def declare_own(sink: SpoolSink, job: Job) -> None:
         sink.declare(row, path, EVENTS, path, None)
 
 
+class HeldLock:
+    """The lock of a writer whose pump died, held by the guard: makes its forks relatives."""
+
+    def __init__(self, directory: Path, descriptor: int) -> None:
+        self.directory = directory
+        self._descriptor = descriptor
+
+    def lock_descriptor(self) -> int:
+        """Return the descriptor that holds the lock."""
+        return self._descriptor
+
+    def before_fork(self) -> None:
+        """Nothing is written through this."""
+
+    after_fork_in_parent = after_fork_in_child = before_fork
+
+
 def open_sink(
-    job: Job, board: Board, plumbing: Sequence[Plumbing]
+    job: Job, board: Board, plumbing: Sequence[Plumbing], lock: int = -1
 ) -> tuple[Union[SpoolSink, NoSink], Optional[int], str]:
     """Return (sink, descriptor that holds its lock, why there is no spool or "").
 
     Goes on with the writer of a pump that died, where there is one. Never raises: without a spool
     CMD runs all the same.
+
+    lock    descriptor of the dead pump's lock, -1 where the guard has none
     """
     settings = job.settings
     directory = settings.spool / job.writer
     known = directory.is_dir()
     try:
         if known:
+            held = HeldLock(directory, lock)
+            forks.register(held)
             writer = SpoolWriter.reopen(directory, limits=_limits(job))
         else:
             facts = job.facts()
@@ -105,7 +131,7 @@ def open_sink(
             sink.recover()
     except (LoghaulError, OSError) as error:
         return NoSink(), None, str(error)
-    return sink, getattr(writer, "_lock_fd", None), ""
+    return sink, writer.lock_descriptor(), ""
 
 
 def _limits(job: Job) -> Limits:

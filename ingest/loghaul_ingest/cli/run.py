@@ -29,9 +29,7 @@ def _tags(_: click.Context, __: click.Parameter, words: tuple[str, ...]) -> dict
 @click.option("--buffered", is_flag=True, help="Leave output buffering to Python's defaults.")
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing, on a terminal neither.")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED, metavar="CMD...")
-@click.pass_context
 def run(
-    ctx: click.Context,
     run_id: str | None,
     experiment: str | None,
     name: str | None,
@@ -66,7 +64,7 @@ def run(
         attempt=attempt,
         buffered=buffered or None,
     )
-    ctx.exit(capture(job_of(settings, command, pty=pty, quiet=quiet)))
+    raise SystemExit(capture(job_of(settings, command, pty=pty, quiet=quiet)))
 
 
 def _with_outer(tags: dict[str, str]) -> dict[str, str] | None:

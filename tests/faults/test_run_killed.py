@@ -1,0 +1,197 @@
+"""`loghaul run` under SIGKILL of each of its processes, at moments drawn from a seed."""
+
+import hashlib
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from loghaul.spool import SpoolReader, writers
+
+LOGHAUL = [str(Path(sys.executable).with_name("loghaul")), "run", "-q", "--"]
+LINES = 30_000
+SCRIPT = """
+import sys
+sys.stdout.reconfigure(line_buffering=True)
+for number in range(int(sys.argv[1])):
+    print("line", number, "of the script")
+    if number % 7 == 0:
+        sys.stderr.write("error %d\\n" % number)
+sys.exit(5)
+"""
+OUT = b"".join(b"line %d of the script\n" % number for number in range(LINES))
+ERR = b"".join(b"error %d\n" % number for number in range(0, LINES, 7))
+ROUNDS = [*range(10), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(10, 100))]
+
+
+@pytest.fixture
+def start(tmp_path, monkeypatch):
+    """Start the script under `loghaul run`, its output piped to files by `cat`, in a group."""
+    monkeypatch.setenv("LOGHAUL_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("LOGHAUL_BACKGROUND", "0")
+    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
+    started = []
+
+    def go(files=False):
+        command = [*LOGHAUL, sys.executable, "-c", SCRIPT, str(LINES)]
+        outputs = [open(tmp_path / name, "wb") for name in ("out", "err")]
+        readers = []
+        if not files:
+            readers = [
+                subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=file) for file in outputs
+            ]
+        targets = [reader.stdin for reader in readers] or outputs
+        process = subprocess.Popen(
+            command, stdout=targets[0], stderr=targets[1], start_new_session=True
+        )
+        for file in {*outputs, *targets}:
+            file.close()
+        started.append((process, readers))
+        return process, readers
+
+    yield go
+    for process, readers in started:
+        for one in (process, *readers):
+            if one.poll() is None:
+                one.kill()
+            one.wait()
+
+
+def children(pid):
+    try:
+        return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except OSError:
+        return []
+
+
+def find(guard, wanted, seconds=5.0):
+    """Return a child of the guard: its pump (a session of its own) or its command."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        for pid in children(guard):
+            try:
+                is_pump = os.getsid(pid) == pid
+            except ProcessLookupError:
+                continue
+            if is_pump == (wanted == "pump"):
+                return pid
+    return None
+
+
+def kill(pid):
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except (ProcessLookupError, TypeError):
+        pass
+
+
+def captured(home):
+    """Return (bytes by stream, gaps, ends) of the only writer, once it has ended."""
+    [directory] = writers(home / "spool")
+    until = time.monotonic() + 20
+    while True:
+        reader = SpoolReader(directory)
+        data, gaps, ends = {}, [], {}
+        while entries := reader.read(1 << 20):
+            for entry in entries:
+                if entry.end is not None:
+                    ends[entry.stream] = entry.end
+                elif entry.gap is not None:
+                    gaps.append((entry.stream, entry.gap))
+                else:
+                    found = data.setdefault(entry.stream, bytearray())
+                    assert entry.offset == len(found), "no byte is there twice"
+                    found += entry.data
+        if ends or time.monotonic() > until:
+            return {name: bytes(found) for name, found in data.items()}, gaps, ends
+        time.sleep(0.02)
+
+
+def finish(process, readers):
+    code = process.wait(timeout=30)
+    for reader in readers:
+        reader.wait(timeout=30)
+    return code
+
+
+@pytest.mark.parametrize("files", [False, True], ids=["pipes", "files"])
+@pytest.mark.parametrize("seed", ROUNDS)
+def test_a_killed_pump_costs_no_byte_on_either_side(start, tmp_path, seed, files):
+    chance = random.Random(seed)
+    process, readers = start(files)
+    for _ in range(chance.choice((1, 2))):
+        pump = find(process.pid, "pump")
+        time.sleep(chance.uniform(0.02, 0.12))
+        kill(pump)
+    code = finish(process, readers)
+
+    data, gaps, ends = captured(tmp_path / "home")
+
+    assert 5 == code
+    assert OUT == (tmp_path / "out").read_bytes()
+    assert ERR == (tmp_path / "err").read_bytes()
+    assert (OUT, ERR, []) == (data["stdout"], data["stderr"], gaps)
+    assert hashlib.sha256(OUT).hexdigest() == ends["stdout"].sha256
+
+
+def test_after_three_deaths_the_output_is_copied_and_the_rest_is_a_gap(start, tmp_path):
+    process, readers = start()
+    for _ in range(3):
+        kill(find(process.pid, "pump"))
+        time.sleep(0.03)
+    code = finish(process, readers)
+
+    data, gaps, ends = captured(tmp_path / "home")
+
+    assert (5, OUT, ERR) == (
+        code,
+        (tmp_path / "out").read_bytes(),
+        (tmp_path / "err").read_bytes(),
+    )
+    missing = sum(gap.length for name, gap in gaps if name == "stdout")
+    assert len(OUT) == len(data.get("stdout", b"")) + missing == ends["stdout"].length
+    assert missing > 0
+
+
+@pytest.mark.parametrize("seed", ROUNDS)
+def test_what_a_killed_command_had_written_is_there_once(start, tmp_path, seed):
+    process, readers = start()
+    command = find(process.pid, "command")
+    time.sleep(random.Random(seed).uniform(0.02, 0.15))
+    kill(command)
+    code = finish(process, readers)
+
+    data, gaps, ends = captured(tmp_path / "home")
+
+    out = (tmp_path / "out").read_bytes()
+    assert OUT.startswith(out)
+    assert (out, []) == (data.get("stdout", b""), gaps)
+    assert (code, ends["stdout"].detail.get("exit_code")) in ((137, 137), (5, 5))
+
+
+@pytest.mark.parametrize("whom", ["guard", "group"])
+@pytest.mark.parametrize("seed", ROUNDS[:5])
+def test_the_pump_drains_to_the_end_when_the_others_are_killed(start, tmp_path, seed, whom):
+    process, readers = start()
+    find(process.pid, "command")
+    time.sleep(random.Random(seed).uniform(0.0, 0.1))
+    if whom == "guard":
+        process.kill()
+    else:
+        os.killpg(process.pid, signal.SIGKILL)
+    finish(process, readers)
+
+    data, gaps, ends = captured(tmp_path / "home")
+
+    out = (tmp_path / "out").read_bytes()
+    assert OUT.startswith(out)
+    assert (out, []) == (data.get("stdout", b""), gaps)
+    assert ("lost", hashlib.sha256(out).hexdigest()) == (
+        ends["stdout"].cause,
+        ends["stdout"].sha256,
+    )
