@@ -254,9 +254,13 @@ def _suggestion(name: str, cutoff: float = 0.6) -> str:
     return f"; did you mean {near[0]!r}?" if near else ""
 
 
+#: Variables between parts of loghaul that are no settings.
+_OTHERS = frozenset({"LOGHAUL_RANKS", "LOGHAUL_WORKER_LOG"})
+
+
 def _near_misses(problems: list[str]) -> None:
     """Note variables that look like a mistyped one of ours; other parts have variables too."""
-    for name in os.environ:
+    for name in os.environ.keys() - _OTHERS:
         if name.startswith("LOGHAUL_") and name[len("LOGHAUL_") :].lower() not in NAMES:
             suggestion = _suggestion(name[len("LOGHAUL_") :], 0.88)
             if suggestion:
