@@ -71,11 +71,13 @@ class Block:
     """A block as a worker writes it.
 
     data            the exact bytes (a store compresses them)
-    marks           arrival of the bytes; lengths add up to head.length
+    marks           arrival of the bytes; lengths add up to head.length. A first one of length 0
+                    is the arrival of the first byte of the event that began before the block
     words           `words.words` of the bytes, with those of the head before them
     words_high      the same of the events at warning and above alone
-    fields          what can be asked by value: "level=error", "logger=azure.core",
-                    "error.type=ValueError", "extra.epoch=3" (values cut at 128 bytes)
+    fields          what can be asked by value, as `tokens` writes it: "level=error",
+                    "logger=azure.core", "error.type=valueerror", "extra.epoch=3.0"; a query asks
+                    for `tokens.asked(...)`, because what is too much is replaced by a "*"
     """
 
     head: Head

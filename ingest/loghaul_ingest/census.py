@@ -19,7 +19,6 @@ from loghaul_ingest.lines import Span
 from loghaul_ingest.times import micros
 from loghaul_ingest.tokens import Collected
 
-
 _second = itemgetter(1)
 
 
@@ -70,7 +69,7 @@ def _of_text(data: bytes) -> Census:
 
 
 def _high_text(data: bytes, text: bytes, needles: Iterable[bytes]) -> list[Span]:
-    """Locate the high events by what their lines say: `needles`, in some line of which it stands."""
+    """Locate the high events: in the line of each stands one of `needles`."""
     starts: set[int] = set()
     for needle in needles:
         at = text.find(needle)
@@ -149,7 +148,7 @@ def _one_by_one(data: bytes) -> Census:
     for start, end in pairwise([0, *lines.ends(data + b"\n", EVENTS)]):
         fields = recognise.fields_of(data[start:end], EVENTS)
         collected.add_fields(fields.items())
-        time = micros(fields.get("@timestamp"))
+        time = recognise.record_time(data[start:end])
         if time is None:
             untimed = True
         else:

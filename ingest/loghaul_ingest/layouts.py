@@ -110,7 +110,8 @@ _UNTIMED = (
     rf"(?P<level>{_spelled(*_BEFORE_MESSAGE)})"
     rf"(?=:{_BLANK}+(?!nan\b|inf\b|NaN\b|None\b)[A-Za-z'\"`/(\[])"
     rf"|{_NCCL}"
-    rf"|(?:level|lvl|severity|log\.level)=\"?(?P<level>{_spelled(*_LOWER, *_UPPER)})(?=[\" \t\n]|\Z)"
+    rf"|(?:level|lvl|severity|log\.level)=\"?"
+    rf"(?P<level>{_spelled(*_LOWER, *_UPPER)})(?=[\" \t\n]|\Z)"
     rf"|(?P<error>(?:[A-Za-z_]\w*+\.)++[A-Z]\w*+){_OVER}{_RAISED}{_NO_METRIC}"
     rf"|(?P<error>[a-z_][\w.]*\.(?:exceptions?|errors?|errorfactory)\.[A-Z]\w*+){_OVER})",
     # F
@@ -123,7 +124,8 @@ _BEFORE_NCCL = (
     r"[\w.-]++:\d+:\d+ \[\d+\] (?:[\d.]+ )?(?:[\w./-]+:\d+ )?(?=NCCL )"  # host:pid:tid [0]
 )
 _LOGFMT = (
-    rf"(?=[\w.@-]++=)(?:[\w.@-]++=(?:\"[^\"\\\n]*(?:\\.[^\"\\\n]*)*\"|[^ \t\n\"]*+){_BLANK}+){{0,8}}?"
+    r"(?=[\w.@-]++=)"
+    rf"(?:[\w.@-]++=(?:\"[^\"\\\n]*(?:\\.[^\"\\\n]*)*\"|[^ \t\n\"]*+){_BLANK}+){{0,8}}?"
     r"(?=(?:level|lvl|severity|log\.level)=)"
 )
 _GROUP = re.compile(r"\(\?P<(\w+)>")
@@ -196,13 +198,12 @@ def _say(header: bytes) -> Said:
     }
     if "traceback" in values:
         return Said("error", needle=header)
-    if "error" in values:
-        error = values["error"].decode("ascii")
-        level = "warning" if error.endswith("Warning") else "error"
-        return Said(level, None, error, None, values["error"])
+    if error := values.get("error"):
+        name = error.decode("ascii")
+        return Said("warning" if name.endswith("Warning") else "error", None, name, None, error)
     level, logger = values["level"], values.get("logger") or values.get("between")
     return Said(
         levels.canonical(level.decode("ascii")),
-        logger and logger.decode("ascii"),
+        logger.decode("ascii") if logger else None,
         needle=level if len(level) > 1 else header,
     )

@@ -83,3 +83,9 @@ def of_levelno(number: float) -> str | None:
     """Return the level of one of Python's numbers."""
     names = {10: "debug", 20: "info", 30: "warning", 40: "error", 50: "critical"}
     return names.get(int(number)) if 0 < number < 1000 else None
+
+
+def of_otlp(number: float) -> str | None:
+    """Return the level of one of OpenTelemetry's numbers: four of each, from 1."""
+    names = ("trace", "debug", "info", "warning", "error", "critical")
+    return names[(int(number) - 1) // 4] if 1 <= number <= 24 else None

@@ -13,6 +13,7 @@ from typing import Any
 from loghaul.chunk import EVENTS, TEXT
 from loghaul_ingest import layouts, levels, records
 from loghaul_ingest.layouts import Said, prepared
+from loghaul_ingest.times import micros
 
 _STRING = r'"[^"\\\n]*(?:\\.[^"\\\n]*)*"'
 _PLAIN = r'"([^"\\\n]{1,512})"'
@@ -29,6 +30,8 @@ OWN = re.compile(
         r'(?:,"extra":(\{(?:[^{}\n]*+\}(?=,"event\.)|[^\n]*?\})))?,"event\.severity":(\d{1,3})(?=[,}])'
     ).encode(),
 )
+
+_TIMED = b'{"@timestamp":"'
 
 #: (start, end, level): `end` is behind the terminator.
 LevelLine = tuple[int, int, str]
@@ -79,6 +82,19 @@ def level_lines(data: bytes, kind: str) -> list[LevelLine]:
 def record_level(record: bytes) -> str | None:
     """Return the level of a JSON object in a text stream."""
     return (records.fields(record, own=False) or {}).get("log.level")
+
+
+def record_time(line: bytes) -> int | None:
+    """Return the time that a record of an events stream says, microseconds; None: it says none.
+
+    One that begins as ours do is read without parsing the rest of it.
+    """
+    if line.startswith(_TIMED):
+        said = line[len(_TIMED) : line.find(b'"', len(_TIMED), len(_TIMED) + 40)]
+        time_us = micros(said.decode("ascii", "replace"))
+        if time_us is not None:
+            return time_us
+    return micros((records.fields(line, own=True) or {}).get("@timestamp"))
 
 
 def own_level(match: re.Match[bytes]) -> str:

@@ -24,7 +24,7 @@ from loghaul_ingest import levels
 
 #: Fields that a record may carry under their own name; no record can speak for its stream.
 _KNOWN = frozenset(
-    [
+    {
         "message",
         "log.level",
         "log.logger",
@@ -32,6 +32,7 @@ _KNOWN = frozenset(
         "log.origin.file.line",
         "log.origin.function",
         "event.severity",
+        "event.created",
         "error.type",
         "error.message",
         "error.stack_trace",
@@ -41,11 +42,12 @@ _KNOWN = frozenset(
         "process.task.name",
         "trace.id",
         "span.id",
-        "event.created",
-    ]
+    }
 )
-_LEVELS = ("log.level", "levelname", "level", "severity", "lvl", "loglevel", "log_level")
-_LEVELS += ("level_name", "severity_text", "severityText", "severityNumber", "levelno")
+_LEVELS = (
+    *("log.level", "levelname", "level", "severity", "lvl", "loglevel", "log_level"),
+    *("level_name", "severity_text", "severityText", "severityNumber", "levelno"),
+)
 _ANY_NAME = frozenset({"log.level", "levelname"})
 _MESSAGES = ("message", "msg", "event", "body")
 _ALIASES = {
@@ -172,24 +174,22 @@ def _leveled(fields: dict[str, Any], level: Any) -> dict[str, Any]:
 def _level_of(flat: dict[str, Any]) -> tuple[str | None, str | None]:
     """Return the key that says the level, and the level."""
     for key in _LEVELS:
-        value = flat.get(key)
-        if isinstance(value, str) and value.strip():
-            name = levels.canonical(value)
-            if name in levels.SEVERITY or (key in _ANY_NAME and len(value) <= 64):
-                return key, name
-        elif type(value) in (int, float) and math.isfinite(value):
-            number = levels.of_levelno if key == "levelno" else levels.of_number
-            if key == "severityNumber":
-                number = _of_otlp
-            if (found := number(value)) is not None:
-                return key, found
+        if (level := _level_in(key, flat.get(key))) is not None:
+            return key, level
     return None, None
 
 
-def _of_otlp(number: float) -> str | None:
-    """OTLP's numbers: four of each."""
-    names = ("trace", "debug", "info", "warning", "error", "critical")
-    return names[(int(number) - 1) // 4] if 1 <= number <= 24 else None
+def _level_in(key: str, value: Any) -> str | None:
+    if isinstance(value, str):
+        name = levels.canonical(value)
+        known = name in levels.SEVERITY or (key in _ANY_NAME and 0 < len(name) <= 64)
+        return name if known else None
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        return None
+    return _NUMBERS.get(key, levels.of_number)(value)
+
+
+_NUMBERS = {"levelno": levels.of_levelno, "severityNumber": levels.of_otlp}
 
 
 def _explain(fields: dict[str, Any]) -> None:

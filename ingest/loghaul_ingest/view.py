@@ -20,7 +20,6 @@ from loghaul_ingest import words as words_module
 from loghaul_ingest.block import MAX_HEAD_BYTES, Facts, Head
 from loghaul_ingest.lines import Span
 from loghaul_ingest.stores.base import Reader, Stored
-from loghaul_ingest.times import micros
 
 
 class View:
@@ -88,7 +87,7 @@ class View:
     def time_of(self, span: Span) -> int:
         """Return the event's time, microseconds: a record's own, else arrival of its first byte."""
         if self.kind == EVENTS:
-            said = micros(self._fields(span).get("@timestamp"))
+            said = recognise.record_time(self.buffer[span[0] : span[1]])
             if said is not None:
                 return said
         if not self.marks:

@@ -16,9 +16,20 @@ hostile = st.lists(
     st.one_of(
         st.binary(max_size=8),
         st.sampled_from(
-            [b"\x1b[31m", b"\x1b]0;title\x07", b"\x1b]8;;http://x\x1b\\", b"\x1b", b"\x1b[", b"\r"]
-            + [b"\\n", b"\\\\", b'\\"', b"\\u00e9", b"\\u001b[1;31m", b"\\u12", b"\\", b"\xff\x00"]
-            + [b"loss", b"Error", b"x_1", b" ", b"\n", b"=", b"a" * 130, "é".encode()]
+            [
+                *(b"\x1b[31m", b"\x1b]0;title\x07", b"\x1b]8;;http://x\x1b\\", b"\x1b", b"\x1b["),
+                *(
+                    b"\\n",
+                    b"\\\\",
+                    b'\\"',
+                    b"\\u00e9",
+                    b"\\u001b[1;31m",
+                    b"\\u12",
+                    b"\\",
+                    b"\xff\0",
+                ),
+                *(b"loss", b"Error", b"x_1", b" ", b"\n", b"\r", b"=", b"a" * 130, "é".encode()),
+            ]
         ),
     ),
     max_size=24,
