@@ -28,6 +28,7 @@ from loghaul_ingest.query.proposal import EVERY, Both, Proposal, Word
 from loghaul_ingest.seal import seal
 from loghaul_ingest.stores import open_reader, open_writer
 from loghaul_ingest.stores.base import Batch
+from loghaul_ingest.words import words
 
 CORPUS_LINES = 1_000_000
 BATCH_BLOCKS = 64
@@ -89,7 +90,7 @@ async def compact(folder: Path, raw: int, lines: int) -> None:
 
 def read(folder: Path, stream: StreamKey) -> None:
     reader = open_reader(f"sqlite://{folder}")
-    common, rare = Word(b"loss"), Word(b"outofmemoryerror")
+    common, rare = Word(b"loss"), Word(rare_word())
     times: list[tuple[str, Proposal, int | None]] = [
         ("absent word", Word(b"absentword"), None),
         ("rare word, all", rare, None),
@@ -138,6 +139,12 @@ def batches(lines: int, streams: list[Facts], per_block: int) -> Iterator[list[B
             batch = []
     if batch:
         yield batch
+
+
+def rare_word() -> bytes:
+    """Return a word that is in few lines of the corpus."""
+    line = b"".join(islice(corpus.lines(2000), 1000, 1100))
+    return max(words(line, "text").split(), key=len)
 
 
 def facts(number: int) -> Facts:

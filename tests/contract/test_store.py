@@ -486,6 +486,17 @@ def test_candidates_under_way_cover_what_is_compacted_meanwhile(store):
         assert _covers(given, blocks[-1].head.end)
 
 
+def test_heads_under_way_cover_what_is_compacted_meanwhile(store):
+    blocks = chain([b"word %d\n" % number for number in range(3000)])
+    store.write(blocks, [facts()])
+    walk = store.reader.heads(key())
+    given = list(islice(walk, 600))
+
+    store.do(store.writer.compact(key()))
+
+    assert _covers([*given, *walk], blocks[-1].head.end)
+
+
 def _covers(heads, end):
     position = 0
     for head in sorted(heads, key=lambda head: head.offset):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote
@@ -12,6 +13,9 @@ DATABASE, TOMBSTONE = ".db", ".deleted"
 
 #: Files that SQLite puts beside a database.
 COMPANIONS = ("-wal", "-shm", "-journal")
+
+
+_OWN_NAME = re.compile(r"[A-Za-z0-9_.~%-]{1,120}\.db")
 
 
 class Stamp(NamedTuple):
@@ -43,8 +47,9 @@ class Layout:
         A damaged one cannot tell its run: it goes by the name of its file.
         """
         database = self.database(run)
-        named = self.runs / run if run.endswith(DATABASE) and os.sep not in run else database
-        return database if named == database or os.path.exists(database) else named
+        if os.path.exists(database) or not _OWN_NAME.fullmatch(run):
+            return database
+        return self.runs / run
 
     def deleted(self, run: str) -> bool:
         """Return whether a run was deleted."""

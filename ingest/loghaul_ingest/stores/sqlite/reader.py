@@ -22,8 +22,10 @@ from loghaul_ingest.stores.sqlite.layout import Layout
 from loghaul_ingest.stores.sqlite.pool import Pool
 from loghaul_ingest.stores.sqlite.rows import (
     HEAD,
+    HEADS_PAGE,
     find_stream,
     head_of,
+    heads_page,
     run_of,
     stream_facts,
     stream_rows,
@@ -32,7 +34,6 @@ from loghaul_ingest.stores.sqlite.searching import search_run
 from loghaul_ingest.stores.sqlite.training import learn
 from loghaul_ingest.stores.tally import tally_of
 
-_HEADS_PAGE = 512
 _FIRST_LOAD, _LARGEST_LOAD = 4, 64
 _FOREVER = 1 << 62
 _MOST_CODECS = 64
@@ -66,31 +67,21 @@ class SqliteReader:
 
     def heads(self, stream: StreamKey, start: int = 0, end: int | None = None) -> Iterator[Head]:
         """See `base.Reader`."""
-        position, limit = max(start, 0), _FOREVER if end is None else end
-        with self._run(stream.run) as connection:
-            found = find_stream(connection, stream) if connection else None
-            if connection is None or found is None:
-                return
-            number, facts = found
-            (longest,) = connection.execute(
-                "SELECT longest FROM streams WHERE id = ?", (number,)
-            ).fetchone()
-        position -= longest
+        position, limit = None, _FOREVER if end is None else end
+        last, given, generation = -1, max(start, 0), None
         while True:
             with self._run(stream.run) as connection:
-                if connection is None:
-                    return
-                rows = connection.execute(
-                    f"SELECT {HEAD} FROM blocks WHERE stream = ? AND offset > ? AND offset < ? "
-                    "ORDER BY offset LIMIT ?",
-                    (number, position, limit, _HEADS_PAGE),
-                ).fetchall()
-            for row in rows:
-                if row[0] + row[1] > start:
-                    yield head_of(stream, facts.kind, row)
-            if len(rows) < _HEADS_PAGE:
+                page = heads_page(connection, stream, position, given, limit, generation)
+            if page is None:
                 return
-            position = rows[-1][0]
+            for row in page.rows:
+                # Behind a compaction a block may begin where the walk has been, and end further.
+                if (row[0] > last or row[0] + row[1] > given) and row[0] + row[1] > start:
+                    yield head_of(stream, page.kind, row)
+                    last, given = max(last, row[0]), max(given, row[0] + row[1])
+            if len(page.rows) < HEADS_PAGE:
+                return
+            position, generation = page.rows[-1][0], page.generation
 
     def load(self, keys: Sequence[BlockKey]) -> Iterator[Stored]:
         """See `base.Reader`."""

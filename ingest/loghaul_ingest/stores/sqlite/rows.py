@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from loghaul.chunk import StreamKey
 from loghaul_ingest.block import Facts, Head
@@ -23,6 +23,9 @@ HEAD = (
     "blocks.offset, blocks.length, blocks.head, blocks.time_min, blocks.time_max, blocks.lines, "
     "blocks.progress, blocks.levels, blocks.position"
 )
+
+#: Heads read at once.
+HEADS_PAGE = 512
 
 _STREAM = "id, writer, name, kind, started, facts"
 _TOTALS = "stored_end, ragged, lines, progress, levels, time_min, time_max"
@@ -50,6 +53,50 @@ def find_stream(connection: sqlite3.Connection, key: StreamKey) -> tuple[int, Fa
         (key.writer, pack_name(key.stream)),
     ).fetchone()
     return (row[0], _facts(key.run, *row[1:])) if row else None
+
+
+class HeadsPage(NamedTuple):
+    """Rows of `HEAD` by offset, and how often blocks had been moved when they were read."""
+
+    kind: str
+    rows: list[Any]
+    generation: int
+
+
+def heads_page(
+    connection: sqlite3.Connection | None,
+    stream: StreamKey,
+    position: int | None,
+    given: int,
+    limit: int,
+    generation: int | None,
+) -> HeadsPage | None:
+    """Return the next heads of a stream below `limit`, None when the stream is not there.
+
+    position, generation   last offset read, and the generation then; None at the beginning
+    given                  everything below this offset was given
+    """
+    if connection is None:
+        return None
+    connection.execute("BEGIN")
+    try:
+        found = find_stream(connection, stream)
+        if found is None:
+            return None
+        (longest,) = connection.execute(
+            "SELECT longest FROM streams WHERE id = ?", (found[0],)
+        ).fetchone()
+        (now,) = connection.execute("SELECT value FROM meta WHERE name = 'generation'").fetchone()
+        if position is None or now != generation:
+            position = given - longest
+        rows = connection.execute(
+            f"SELECT {HEAD} FROM blocks WHERE stream = ? AND offset > ? AND offset < ? "
+            "ORDER BY offset LIMIT ?",
+            (found[0], position, limit, HEADS_PAGE),
+        ).fetchall()
+        return HeadsPage(found[1].kind, rows, now)
+    finally:
+        connection.execute("COMMIT")
 
 
 def put_stream(connection: sqlite3.Connection, facts: Facts) -> int:

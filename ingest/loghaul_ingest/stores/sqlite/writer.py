@@ -209,6 +209,8 @@ class SqliteWriter:
         """Close a database and remember how it looks, so that lists need not open it."""
         path, connection = self._layout.database(run), database.connection
         try:
+            # A reader that was stopped in the middle must not stop the worker for long.
+            connection.execute("PRAGMA busy_timeout = 1000")
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
             streams = stream_rows(connection, run)
             connection.close()
