@@ -46,9 +46,7 @@ class WordSeeker:
 
     def __init__(self, word: bytes) -> None:
         self._word = word
-        # The edge before the word is looked at last: a fixed beginning lets `re` jump to it.
-        form = rb"%b(?![a-z0-9_])(?<![a-z0-9_]%b).*" % (word, word)
-        self._lines = re.compile(form).findall
+        self._lines = re.compile(_from_fixed(word, _WORD_EDGE[1])).findall
 
     def starts(self, scan: Scan) -> list[int]:
         """Return where the lines with the word start."""
@@ -88,7 +86,6 @@ class WordSeeker:
 
     def count(self, scan: Scan) -> int:
         """Return how many lines have the word."""
-        # The rest of a line is taken with its first hit, so that each line is found once.
         return len(self._lines(scan.words))
 
     def estimate(self, scan: Scan) -> int:
@@ -99,8 +96,9 @@ class WordSeeker:
 class FormSeeker:
     """A phrase or a wildcard: an expression over the words, found by its longest fixed part."""
 
-    def __init__(self, anchor: bytes, form: regex.Engine) -> None:
+    def __init__(self, anchor: bytes, form: regex.Engine, lines: bytes | None = None) -> None:
         self._anchor, self._form = anchor, form
+        self._lines = re.compile(lines).findall if lines else None
 
     def starts(self, scan: Scan) -> list[int]:
         """Return where the lines with the form start."""
@@ -125,6 +123,8 @@ class FormSeeker:
 
     def count(self, scan: Scan) -> int:
         """Return how many lines have the form."""
+        if self._lines is not None and self.estimate(scan) > _MANY:
+            return len(self._lines(scan.words))
         return len(self.starts(scan))
 
     def estimate(self, scan: Scan) -> int:
@@ -176,7 +176,16 @@ def phrase(words: tuple[bytes, ...]) -> Seeker:
     if len(words) == 1:
         return WordSeeker(words[0])
     form = _WORD_EDGE[0] + rb" +".join(words) + _WORD_EDGE[1]
-    return FormSeeker(max(words, key=len), re.compile(form))
+    lines = _from_fixed(words[0], rb" +".join((b"", *words[1:])) + _WORD_EDGE[1])
+    return FormSeeker(max(words, key=len), re.compile(form), lines)
+
+
+def _from_fixed(fixed: bytes, rest: bytes) -> bytes:
+    """Return an expression that takes a line from its first hit on, once.
+
+    The edge before the hit is looked at behind its fixed beginning, to which `re` can jump.
+    """
+    return rb"%b(?<![a-z0-9_]%b)%b.*" % (fixed, fixed, rest)
 
 
 def wild(pattern: str) -> Seeker:
@@ -189,7 +198,12 @@ def wild(pattern: str) -> Seeker:
         opening = "" if pattern[0] == "*" else r"\b"
         closing = "" if pattern[-1] == "*" else r"\b"
         return FormSeeker(anchor, regex.compiled(opening + inner + closing, False))
-    return FormSeeker(anchor, re.compile(wild_form(pattern).encode()))
+    lines = None
+    if pattern[0] != "*":
+        fixed = pieces[0].encode()
+        rest = wild_form(pattern).encode().removeprefix(_WORD_EDGE[0] + fixed)
+        lines = _from_fixed(fixed, rest)
+    return FormSeeker(anchor, re.compile(wild_form(pattern).encode()), lines)
 
 
 def wild_form(pattern: str) -> str:

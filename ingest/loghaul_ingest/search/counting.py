@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import accumulate, repeat
 from typing import Any, NamedTuple
 
+from loghaul_ingest import recognise
 from loghaul_ingest.block import Head
 from loghaul_ingest.errors import UsageError
+from loghaul_ingest.lines import Span
 from loghaul_ingest.query import Query, fields
 from loghaul_ingest.query.values import as_text
 from loghaul_ingest.search.catalog import Bound
 from loghaul_ingest.search.walking import Matched, Walk, Watcher, scope
 from loghaul_ingest.stores.base import Reader
+from loghaul_ingest.view import View
 
 
 class Count(NamedTuple):
@@ -92,10 +96,11 @@ def _into_buckets(
     if not by_level and (bucket := _only_bucket(view.head, bucket_us)) is not None:
         found[bucket, ""] += walk.count(matched)
         return
-    for span in walk.spans(matched):
+    spans = walk.spans(matched)
+    levels: Iterable[str | None] = levels_of(view, spans) if by_level else repeat(None)
+    for span, level in zip(spans, levels, strict=False):
         time = view.time_of(span)
-        level = (view.level_of(span) or "") if by_level else ""
-        found[time - time % bucket_us, level] += 1
+        found[time - time % bucket_us, level or ""] += 1
 
 
 def _only_bucket(head: Head, bucket_us: int) -> int | None:
@@ -144,7 +149,7 @@ def _take(
         return number
     spans = walk.spans(matched)
     if fields.LEVEL in found:
-        for level, number in Counter(view.level_of(span) for span in spans).items():
+        for level, number in Counter(levels_of(view, spans)).items():
             found[fields.LEVEL][level] += number
     for field in of_line:
         for span in spans:
@@ -154,6 +159,16 @@ def _take(
         if fields.of_stream(field):
             found[field][_fact(bound, field)] += len(spans)
     return len(spans)
+
+
+def levels_of(view: View, spans: Sequence[Span]) -> list[str | None]:
+    """Return the level of each event: of few, by looking at these alone, all at once."""
+    if len(spans) * 2 > view.head.lines:
+        return [view.level_of(span) for span in spans]
+    lines = [view.buffer[start:end] for start, end in spans]
+    found = {start: level for start, _, level in recognise.level_lines(b"".join(lines), view.kind)}
+    starts = accumulate(map(len, lines), initial=0)
+    return [found.get(start) for start, _ in zip(starts, lines, strict=False)]
 
 
 def _add(

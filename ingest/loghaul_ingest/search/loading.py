@@ -1,4 +1,7 @@
-"""From candidates to views: loads in growing batches, one ahead, and gives no event twice.
+"""From candidates to views: loads in growing batches, and gives no event twice.
+
+A second thread that loads ahead was tried and brought nothing: between two decompressions it waits
+for the interpreter longer than they take.
 
 Blocks that overlap (a worker that did not know it had been replaced) hold the same events. An
 event is where it ends, so one that ends in bytes already given is left out.
@@ -8,7 +11,6 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 
 from loghaul.chunk import StreamKey
@@ -18,8 +20,6 @@ from loghaul_ingest.stores.base import Reader, Stored
 from loghaul_ingest.view import View
 
 _FIRST, _LARGEST = 2, 64
-#: Below this many blocks a thread costs more than it brings.
-_AHEAD = 16
 
 
 def load(reader: Reader, heads: Iterator[Head], wanted: Callable[[Head], bool]) -> Iterator[Stored]:
@@ -29,19 +29,9 @@ def load(reader: Reader, heads: Iterator[Head], wanted: Callable[[Head], bool]) 
     Batches grow, so that the first few blocks come at once and many come fast.
     """
     size = _FIRST
-    with ThreadPoolExecutor(1) as pool:
-        waiting: Future[list[Stored]] | None = None
-        while True:
-            batch = list(islice(filter(wanted, heads), size))
-            ahead = pool.submit(_loaded, reader, batch) if size >= _AHEAD and batch else None
-            if waiting is not None:
-                yield from waiting.result()
-            if not batch:
-                return
-            if ahead is None:
-                yield from _loaded(reader, batch)
-            waiting = ahead
-            size = min(size * 2, _LARGEST)
+    while batch := list(islice(filter(wanted, heads), size)):
+        yield from _loaded(reader, batch)
+        size = min(size * 2, _LARGEST)
 
 
 def _loaded(reader: Reader, heads: Sequence[Head]) -> list[Stored]:

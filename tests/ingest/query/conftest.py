@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -34,9 +35,7 @@ class Blocks:
         self.data, self.kind = data, kind
         self.facts = Facts(key, kind, START_US, {**COMMON, **common}, end)
         places = sorted({0, len(data), *(cut for cut in cuts if 0 < cut < len(data))})
-        self.blocks = [
-            self._block(start, stop) for start, stop in zip(places, places[1:], strict=False)
-        ]
+        self.blocks = [self._block(start, stop) for start, stop in pairwise(places)]
 
     def _block(self, start: int, stop: int) -> tuple[Block, View]:
         begins = self._begin_of_event(start)

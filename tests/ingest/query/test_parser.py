@@ -150,7 +150,7 @@ HOSTILE = st.lists(
 ).map("".join)
 
 
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=700, deadline=None)
 @given(HOSTILE)
 def test_no_text_makes_the_parser_fail_and_every_tree_reads_as_itself(text):
     query = parse(text, NOW)

@@ -1,4 +1,4 @@
-"""The predicate against an oracle that goes line by line, and the proposals against the predicate."""
+"""The predicate against an oracle that goes line by line, proposals against the predicate."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ def check(blocks, data: bytes, cuts: list[int], kind: str, text: str) -> None:
             assert holds(proposal, block, stream.facts)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(data=TEXT, cuts=CUTS, text=QUERY)
 def test_text_is_found_as_a_naive_reader_finds_it_and_every_match_is_proposed(
     blocks, data, cuts, text
@@ -146,7 +146,7 @@ def test_text_is_found_as_a_naive_reader_finds_it_and_every_match_is_proposed(
     check(blocks, data, cuts, "text", text)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(data=EVENTS, cuts=CUTS, text=QUERY)
 def test_records_are_found_as_a_naive_reader_finds_them_and_every_match_is_proposed(
     blocks, data, cuts, text
