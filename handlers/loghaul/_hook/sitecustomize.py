@@ -46,4 +46,4 @@ if sys.version_info >= (3, 4):  # noqa: UP036 - another Python loads this
         _spec.loader.exec_module(_module)
 else:
     del sys.modules["sitecustomize"]
-    import sitecustomize  # noqa: F401
+    __import__("sitecustomize")
