@@ -39,7 +39,7 @@ def start(tmp_path, monkeypatch):
 
     def go(files=False):
         command = [*LOGHAUL, sys.executable, "-c", SCRIPT, str(LINES)]
-        outputs = [open(tmp_path / name, "wb") for name in ("out", "err")]
+        outputs = [(tmp_path / name).open("wb") for name in ("out", "err")]
         readers = []
         if not files:
             readers = [
@@ -132,10 +132,10 @@ def test_a_killed_pump_costs_no_byte_on_either_side(start, tmp_path, seed, files
 
     data, gaps, ends = captured(tmp_path / "home")
 
-    assert 5 == code
-    assert OUT == (tmp_path / "out").read_bytes()
-    assert ERR == (tmp_path / "err").read_bytes()
-    assert (OUT, ERR, []) == (data["stdout"], data["stderr"], gaps)
+    assert code == 5
+    assert (tmp_path / "out").read_bytes() == OUT
+    assert (tmp_path / "err").read_bytes() == ERR
+    assert (data["stdout"], data["stderr"], gaps) == (OUT, ERR, [])
     assert hashlib.sha256(OUT).hexdigest() == ends["stdout"].sha256
 
 
@@ -148,11 +148,11 @@ def test_after_three_deaths_the_output_is_copied_and_the_rest_is_a_gap(start, tm
 
     data, gaps, ends = captured(tmp_path / "home")
 
-    assert (5, OUT, ERR) == (
+    assert (
         code,
         (tmp_path / "out").read_bytes(),
         (tmp_path / "err").read_bytes(),
-    )
+    ) == (5, OUT, ERR)
     missing = sum(gap.length for name, gap in gaps if name == "stdout")
     assert len(OUT) == len(data.get("stdout", b"")) + missing == ends["stdout"].length
     assert missing > 0

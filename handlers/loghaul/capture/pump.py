@@ -66,6 +66,9 @@ class Pump:
             background.start(self._job.settings)
         else:
             self.life.say("warning", f"pump {self._generation} died; pump {os.getpid()} goes on")
+        for note in self._notes[: self._board.notes_done]:
+            if note["kind"] == "ended":  # told to a pump that died before it could act on it
+                self._ended, self._ended_at = note, time.monotonic()
         for note in self._notes[self._board.notes_done :]:
             self._carry_out(note)
         self._loop()
