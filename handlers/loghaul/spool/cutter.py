@@ -1,4 +1,4 @@
-"""Cuts what a reader gives into chunks: 256 KiB or 100 ms, whichever is first.
+"""Cuts what a reader gives into chunks: at most 256 KiB or 100 ms, whichever is first.
 
 The clock is the caller's, so that a test steps it by hand.
 """
@@ -87,27 +87,16 @@ class Cutter:
             self._fill(growing, entry, since, now_us)
 
     def _fill(self, growing: _Open, entry: Entry, since: Position, now_us: int) -> None:
-        data, offset = entry.data, entry.offset
-        while growing.size + len(data) > MAX_BYTES:
-            room = MAX_BYTES - growing.size
-            self._add(growing, entry, data[:room])
+        if growing.size + len(entry.data) > MAX_BYTES:
             self._cut(entry.stream)
-            data, offset = data[room:], offset + room
-            growing = self._open[entry.stream] = _Open(offset, since, now_us)
-        self._add(growing, entry, data)
-        if growing.size >= MAX_BYTES:
-            self._cut(entry.stream)
-
-    def _add(self, growing: _Open, entry: Entry, data: bytes) -> None:
-        if not data:
-            return
-        growing.data.append(data)
-        growing.size += len(data)
-        marks = growing.marks
-        if entry.kind == EVENTS and marks and 0 <= entry.time_us - marks[-1].time_us < TOGETHER_US:
-            marks[-1] = Mark(marks[-1].length + len(data), marks[-1].time_us)
+            growing = self._open[entry.stream] = _Open(entry.offset, since, now_us)
+        growing.data.append(entry.data)
+        growing.size += len(entry.data)
+        marks, first = growing.marks, entry.marks[0]
+        if entry.kind == EVENTS and marks and 0 <= first.time_us - marks[-1].time_us < TOGETHER_US:
+            marks[-1] = Mark(marks[-1].length + first.length, marks[-1].time_us)
         else:
-            marks.append(Mark(len(data), entry.time_us))
+            marks.extend(entry.marks)
 
     def _cut(self, stream: str) -> None:
         growing = self._open.pop(stream)

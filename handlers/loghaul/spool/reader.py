@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple, Optional
 from zlib import crc32
 
-from loghaul.chunk import EVENTS, End, Gap
+from loghaul.chunk import EVENTS, End, Gap, Mark
 from loghaul.errors import SpoolError, SpoolFormatError
 from loghaul.spool.declared import Declared
 from loghaul.spool.facts import read_facts, write_atomically
@@ -38,7 +38,8 @@ from loghaul.spool.segment import segment_name, segment_numbers
 WINDOW_BYTES = 512 * 1024
 #: Records of an events stream that arrived within this time are one entry.
 TOGETHER_US = 10_000
-#: ... up to this many bytes.
+FOREVER_US = 1 << 63
+#: An entry begins no further record behind so many bytes, and so is always less than a chunk.
 TOGETHER_BYTES = 64 * 1024
 POSITION_NAME = "position.json"
 
@@ -54,8 +55,10 @@ class Entry(NamedTuple):
 
     stream     name; with `kind` ("text", "events", "blob") and `offset`, the place of data[0]
     time_us    of arrival of the first byte
-    data       bytes; several records of an events stream that came together are one entry
+    data       bytes; records that follow each other directly are one entry
     gap, end   instead of bytes
+    marks      what of the data arrived when: one per read of a text stream, one for the records
+               of an events stream, which are in one entry only when they came within 10 ms
     """
 
     stream: str
@@ -65,6 +68,7 @@ class Entry(NamedTuple):
     data: bytes = b""
     gap: Optional[Gap] = None
     end: Optional[End] = None
+    marks: tuple[Mark, ...] = ()
 
 
 class SpoolReader:
@@ -216,26 +220,23 @@ class SpoolReader:
                 continue
             if length < HEADER_BYTES or end > size or crc32(window[at + 8 : end]) != crc:
                 break
-            stream = tag & 0xFFFF
-            known = self._by_number.get(stream)
+            known = self._by_number.get(tag & 0xFFFF)
             if known is None:
                 self._hole = LOST
-            elif known.kind == EVENTS:
-                at = self._together(window, at, entries, known)
-                continue
+                at = (end + 7) & -8
             else:
-                self._data(known, offset, time_us, window[at + HEADER_BYTES : end], entries)
-            at = (end + 7) & -8
+                at = self._together(window, at, entries, known)
         return at
 
     def _together(self, window: bytes, at: int, entries: list[Entry], known: Declared) -> int:
         """Take the valid record at `at` and those that directly follow it as one entry."""
-        unpack, crc_of = HEADER.unpack_from, crc32
+        unpack, crc_of, until = HEADER.unpack_from, crc32, len(window)
         length, _, first_us, first_tag, _, first = unpack(window, at)
         end = at + length
-        parts = [window[at + 32 : end]]
-        expected, last_us = first + length - 32, first_us + TOGETHER_US
-        stop = min(len(window) - 32, at + TOGETHER_BYTES)
+        parts, times = [window[at + 32 : end]], [first_us]
+        expected = first + length - 32
+        last_us = first_us + TOGETHER_US if known.kind == EVENTS else FOREVER_US
+        stop = min(until - 32, at + TOGETHER_BYTES)
         at = (end + 7) & -8
         while at <= stop:
             length, crc, time_us, tag, _, offset = unpack(window, at)
@@ -243,22 +244,36 @@ class SpoolReader:
             if tag != first_tag or offset != expected or time_us > last_us or length < 32:
                 break
             covered = window[at + 8 : end]
-            if crc_of(covered) != crc:
+            if end > until or crc_of(covered) != crc:
                 break
             parts.append(covered[24:])
+            times.append(time_us)
             expected += length - 32
             at = (end + 7) & -8
-        self._data(known, first, first_us, b"".join(parts), entries)
+        data = b"".join(parts)
+        if known.kind == EVENTS or len(parts) == 1:
+            marks: tuple[Mark, ...] = (Mark(len(data), first_us),)
+        else:
+            marks = tuple(map(Mark, map(len, parts), times))
+        self._data(known, first, marks, data, entries)
         return at
 
     def _data(
-        self, known: Declared, offset: int, time_us: int, data: bytes, entries: list[Entry]
+        self,
+        known: Declared,
+        offset: int,
+        marks: tuple[Mark, ...],
+        data: bytes,
+        entries: list[Entry],
     ) -> None:
+        time_us = marks[0].time_us
         if self._ends.get(known.number, self._unseen) != offset:
-            data = data[self._bridge(known, offset, time_us, entries) :]
-            offset = self._ends[known.number]
+            repeated = self._bridge(known, offset, time_us, entries)
+            if repeated:
+                data = data[repeated:]
+                offset, marks = offset + repeated, (Mark(len(data), time_us),)
         if data:
-            entries.append(Entry(known.name, known.kind, offset, time_us, data))
+            entries.append(Entry(known.name, known.kind, offset, time_us, data, None, None, marks))
             self._ends[known.number] = offset + len(data)
 
     def _bridge(self, known: Declared, offset: int, time_us: int, entries: list[Entry]) -> int:
@@ -324,7 +339,8 @@ class SpoolReader:
         read = killed_read(rest, 0)
         if read is not None and read.stream in self._by_number:
             known = self._by_number[read.stream]
-            self._data(known, read.offset, read.time_us, read.data, entries)
+            marks = (Mark(len(read.data), read.time_us),)
+            self._data(known, read.offset, marks, read.data, entries)
             self._at += read.after
             return True
         after = next_record(rest, min(8, len(rest)), self._by_number)
@@ -360,7 +376,8 @@ class SpoolReader:
             _, _, time_us, tag, _, offset = HEADER.unpack_from(rest)
             mended = self._by_number.get(tag)
             if mended is not None:
-                self._data(mended, offset, time_us, rest[HEADER_BYTES:length], entries)
+                marks = (Mark(length - HEADER_BYTES, time_us),)
+                self._data(mended, offset, marks, rest[HEADER_BYTES:length], entries)
             return
         lost = lost_record(rest, 0, after, self._size - self._at)
         if lost is None:

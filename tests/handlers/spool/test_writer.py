@@ -18,10 +18,9 @@ def test_bytes_come_back_as_they_were_appended_with_their_times(make_writer, rea
     assert writer.append(out, b"one\n", 1_000_000)
     assert writer.append(out, b"\xff\x00 two", 2_000_000)
     found = read_all(writer.directory)
-    assert [(entry.offset, entry.time_us, entry.data) for entry in found.entries] == [
-        (0, 1_000_000, b"one\n"),
-        (4, 2_000_000, b"\xff\x00 two"),
-    ]
+    [entry] = found.entries
+    assert (entry.offset, entry.time_us, entry.data) == (0, 1_000_000, b"one\n\xff\x00 two")
+    assert entry.marks == ((4, 1_000_000), (6, 2_000_000))
     declared = found.reader.streams["stdout"]
     assert declared[2:5] == ("text", "a/70_driver_log.txt", "stdout")
     assert declared.facts == {"rank": 3}
