@@ -65,7 +65,8 @@ class StreamBlocks:
         # contentless index costs as much as indexing, and a reader joins with `blocks` anyway.
         self.connection.executemany("DELETE FROM blocks WHERE id = ?", ids)
         self.connection.executemany("DELETE FROM content WHERE id = ?", ids)
-        storing.insert(self.connection, self.number, storing.pack(merged, self.codec))
+        packed = storing.pack(merged, self.codec)
+        storing.insert(self.connection, [(self.number, item) for item in packed])
         self.connection.execute(
             "UPDATE meta SET value = value + ? WHERE name = 'merged_ids'", (len(ids),)
         )

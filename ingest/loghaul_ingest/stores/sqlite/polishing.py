@@ -42,12 +42,15 @@ def begin(connection: sqlite3.Connection, run: str) -> Task | None:
     """Return the first task that is worth doing, None for none."""
     state = dict(connection.execute("SELECT name, value FROM meta WHERE name != 'run'"))
     (blocks,) = connection.execute("SELECT count(*) FROM blocks").fetchone()
+    merged, fresh = state["merged_ids"], state["last_id"] - state["polished"]
+    if merged <= blocks * STALE_ENDED and fresh <= blocks * NEW_SHARE:
+        return None
     ended = all(facts.end is not None for facts in stream_facts(connection, run).values())
-    if state["merged_ids"] > blocks * (STALE_ENDED if ended else STALE_OPEN):
+    if merged > blocks * (STALE_ENDED if ended else STALE_OPEN):
         connection.execute("DROP TABLE IF EXISTS words_new")
         connection.execute(INDEX.format("words_new"))
         return Task(REBUILD)
-    if ended and state["last_id"] - state["polished"] > blocks * NEW_SHARE:
+    if ended and fresh > blocks * NEW_SHARE:
         return _joining(connection)
     return None
 

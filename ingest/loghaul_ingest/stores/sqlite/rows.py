@@ -46,6 +46,14 @@ def stream_facts(connection: sqlite3.Connection, run: str) -> dict[int, Facts]:
     return {row[0]: _facts(run, *row[1:]) for row in rows}
 
 
+def stream_number(connection: sqlite3.Connection, key: StreamKey) -> int | None:
+    """Return the number of a stream, None when it is not there."""
+    row = connection.execute(
+        "SELECT id FROM streams WHERE writer = ? AND name = ?", (key.writer, pack_name(key.stream))
+    ).fetchone()
+    return int(row[0]) if row else None
+
+
 def find_stream(connection: sqlite3.Connection, key: StreamKey) -> tuple[int, Facts] | None:
     """Return number and facts of a stream, None when it is not there."""
     row = connection.execute(

@@ -9,7 +9,7 @@ from itertools import groupby
 from loghaul_ingest.block import Block, BlockKey, Facts
 from loghaul_ingest.stores import totals
 from loghaul_ingest.stores.sqlite.codec import Codec, pack_levels, unpack_levels
-from loghaul_ingest.stores.sqlite.rows import find_stream, put_stream
+from loghaul_ingest.stores.sqlite.rows import put_stream, stream_number
 from loghaul_ingest.stores.sqlite.terms import terms
 
 #: A block as its columns: (block, data, marks, terms), packed before the lock is taken.
@@ -30,21 +30,32 @@ def store(
     """Create the blocks inside the open transaction; return the keys that stood already."""
     numbers = {one.stream: put_stream(connection, one) for one in facts}
     repeats: list[BlockKey] = []
+    fresh: list[tuple[int, Packed]] = []
     for stream, group in groupby(sorted(packed, key=_place), lambda one: one[0].head.stream):
         items = list(group)
         if stream not in numbers:
-            known = find_stream(connection, stream)
-            bare = totals.facts_of(items[0][0].head)
-            numbers[stream] = known[0] if known else put_stream(connection, bare)
-        repeats += _append(connection, numbers[stream], items)
+            known = stream_number(connection, stream)
+            if known is None:
+                known = put_stream(connection, totals.facts_of(items[0][0].head))
+            numbers[stream] = known
+        new = _new(connection, numbers[stream], items, repeats)
+        if new:
+            add_totals(connection, numbers[stream], [item[0] for item in new])
+            fresh += [(numbers[stream], item) for item in new]
+    if fresh:
+        insert(connection, fresh)
+        connection.execute(
+            "UPDATE meta SET value = value + ? WHERE name = 'raw_bytes'",
+            (sum(item[0].head.length for _, item in fresh),),
+        )
     return repeats
 
 
-def insert(connection: sqlite3.Connection, number: int, items: Sequence[Packed]) -> None:
-    """Add rows for blocks that are known not to be there, without touching the totals."""
+def insert(connection: sqlite3.Connection, items: Sequence[tuple[int, Packed]]) -> None:
+    """Add rows for blocks, each with its stream's number, without touching the totals."""
     (last,) = connection.execute("SELECT value FROM meta WHERE name = 'last_id'").fetchone()
     heads, contents, words = [], [], []
-    for block_id, (block, data, marks, text) in enumerate(items, last + 1):
+    for block_id, (number, (block, data, marks, text)) in enumerate(items, last + 1):
         head = block.head
         heads.append(
             (
@@ -73,10 +84,13 @@ def _place(one: Packed) -> tuple[object, int]:
     return one[0].head.stream, one[0].head.offset
 
 
-def _append(connection: sqlite3.Connection, number: int, items: Sequence[Packed]) -> list[BlockKey]:
+def _new(
+    connection: sqlite3.Connection, number: int, items: Sequence[Packed], repeats: list[BlockKey]
+) -> list[Packed]:
+    """Return the blocks of a stream that are not there yet; add the keys of others to `repeats`."""
     (end,) = connection.execute("SELECT stored_end FROM streams WHERE id = ?", (number,)).fetchone()
     taken = _taken(connection, number, items) if items[0][0].head.offset < end else set()
-    fresh, repeats = [], []
+    fresh = []
     for item in items:
         head = item[0].head
         if head.offset in taken:
@@ -84,10 +98,7 @@ def _append(connection: sqlite3.Connection, number: int, items: Sequence[Packed]
         else:
             taken.add(head.offset)
             fresh.append(item)
-    if fresh:
-        insert(connection, number, fresh)
-        add_totals(connection, number, [item[0] for item in fresh])
-    return repeats
+    return fresh
 
 
 def _taken(connection: sqlite3.Connection, number: int, items: Sequence[Packed]) -> set[int]:
@@ -107,10 +118,6 @@ def add_totals(connection: sqlite3.Connection, number: int, blocks: Sequence[Blo
         (number,),
     ).fetchone()
     levels = unpack_levels(packed)
-    connection.execute(
-        "UPDATE meta SET value = value + ? WHERE name = 'raw_bytes'",
-        (sum(block.head.length for block in blocks),),
-    )
     for block in blocks:
         head = block.head
         # Once something lies elsewhere than at the end, extents are computed from the blocks.
