@@ -45,10 +45,15 @@ def spans(data: bytes, kind: str, more: bool = True) -> list[Span]:
 
 def count(data: bytes, kind: str, more: bool = True) -> int:
     """Return how many events end in `data`."""
+    return tally(data, kind, more)[0]
+
+
+def tally(data: bytes, kind: str, more: bool = True) -> tuple[int, int]:
+    """Return `count` and `progress` for the price of one."""
     if kind not in (TEXT, EVENTS):
-        return 0
-    total = data.count(b"\n")
-    return total + progress(data, kind, more) if kind == TEXT else total
+        return 0, 0
+    states = progress(data, kind, more)
+    return data.count(b"\n") + states, states
 
 
 def progress(data: bytes, kind: str, more: bool = True) -> int:

@@ -45,7 +45,7 @@ def seal(
     buffer = head + data if head else data
     whole = lines.last_end(buffer, kind, more=False)
     over = whole == len(buffer) or kind == BLOB
-    number = lines.count(buffer, kind, more=False)
+    number, states = lines.tally(buffer, kind, more=False)
     found = census(buffer if over else buffer[:whole], kind, number)
     tail = None if over else census(buffer[whole:], kind, 1)
     levels = dict(found.levels)
@@ -67,7 +67,7 @@ def seal(
             time_min=time_min,
             time_max=time_max,
             lines=number,
-            progress=lines.progress(buffer, kind, more=False),
+            progress=states,
             levels=levels,
             position=position,
         ),

@@ -138,7 +138,7 @@ hostile = st.lists(
 ).map(b"".join)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(hostile, st.sampled_from([TEXT, EVENTS]))
 def test_any_bytes_become_json(data: bytes, kind: str) -> None:
     for found in events(data, kind):

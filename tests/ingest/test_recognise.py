@@ -199,14 +199,14 @@ def agree(data: bytes, kind: str) -> None:
     assert expected == found
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.lists(text_lines, max_size=12), st.integers(0, 3))
 def test_a_block_of_text_says_what_its_lines_say(rows: list[bytes], cut: int) -> None:
     data = b"".join(rows)
     agree(data[: len(data) - cut], TEXT)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(st.lists(st.sampled_from(RECORDS), max_size=8), st.integers(0, 3))
 def test_a_block_of_records_says_what_its_records_say(rows: list[str], cut: int) -> None:
     data = b"".join(row.encode() + b"\n" for row in rows)

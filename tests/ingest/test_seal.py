@@ -93,7 +93,7 @@ def events_of(found: list[tuple[Block, View]]) -> list[dict[str, object]]:
     return [event(view, span) for _, view in found for span in view.spans()]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(streams, st.lists(st.integers(0, 1500), max_size=8))
 def test_any_cut_of_a_stream_gives_the_same_events(
     stream: tuple[str, bytes], cuts: list[int]
@@ -116,7 +116,7 @@ def test_the_counts_of_blocks_add_up_to_those_of_their_events(
         assert sum(mark.length for mark in block.marks) == block.head.length == len(block.data)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(streams, st.lists(st.integers(0, 1500), max_size=8), st.booleans())
 def test_a_block_proposes_everything_that_its_events_hold(
     stream: tuple[str, bytes], cuts: list[int], known_end: bool
@@ -242,7 +242,7 @@ def test_of_a_line_longer_than_a_block_the_beginning_is_indexed_where_it_ends() 
 
 @pytest.mark.parametrize("kind", [TEXT, EVENTS, BLOB])
 @pytest.mark.parametrize(
-    "data", [b"", b"\n", b"\r", b"\0" * 100, b"\xff" * 65536, b"\n" * 70000, b"\r" * 999]
+    "data", [b"", b"\n", b"\r", b"\0" * 100, b"\xff" * 65536, b"\n" * 5000, b"\r" * 999]
 )
 def test_bytes_that_say_nothing_are_sealed(kind: str, data: bytes) -> None:
     block = seal(facts_of(kind), 0, data, (Mark(len(data), 5),) if data else (), ended=True)

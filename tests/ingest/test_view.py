@@ -30,7 +30,7 @@ def view_of(content: bytes, before: bytes = b"", ended: bool = False, kind: str 
     return View(facts, block.head, content, block.marks, before)
 
 
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(data, st.sampled_from([b"", b"xy"]), st.booleans(), st.sampled_from([TEXT, EVENTS]))
 def test_every_position_lies_in_its_span(
     content: bytes, before: bytes, ended: bool, kind: str
