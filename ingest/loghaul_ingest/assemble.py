@@ -242,8 +242,9 @@ class Assembler:
                 stream.cut_all()
                 self._account(stream)
         for stream in list(self._ended):
-            self._finish(stream, now_us)
-            self._account(stream)
+            if not stream.finished:
+                self._finish(stream, now_us)
+                self._account(stream)
             if stream.complete or stream.deleted:
                 self._retire(stream)
 
@@ -296,6 +297,7 @@ class Assembler:
             return
         if now_us - stream.ended_us >= self._patience_us:
             self.counts.gaps += stream.give_up_holes()
+            stream.finished = True
         stream.cut_ended()
 
     def _account(self, stream: Stream) -> None:

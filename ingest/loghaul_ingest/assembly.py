@@ -85,7 +85,7 @@ class Stream:
         self.common: Mapping[str, Any] | None = None
         self.end: End | None = None
         self.gaps: list[Gap] = []
-        self.known = self.deleted = self.dead = False
+        self.known = self.deleted = self.dead = self.finished = False
         self.touched_us = self.ended_us = 0
         self.asking = False
         self.waiting: list[Piece] = []

@@ -32,6 +32,8 @@ from loghaul_ingest.sources.spool import SpoolSource
 from loghaul_ingest.stack import stack
 from loghaul_ingest.stores import open_reader, open_writer
 
+#: After so long without bytes the spool is looked at half as often.
+QUIET_SECONDS = 5.0
 #: Between reports of what was done, while something is.
 REPORT_SECONDS = 60.0
 #: How long `once` merges small blocks at its end.
@@ -153,19 +155,25 @@ class _Home:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, worker.stop)
         self._note("worker started", home=str(self._source.root))
-        busy_at = reported_at = time.monotonic()
+        busy_at = alive_at = reported_at = time.monotonic()
         try:
             while not worker.stopping:
-                fetched = await worker.step()
+                quiet = time.monotonic() - busy_at > QUIET_SECONDS
+                fetched = await worker.step(0.1 if quiet else 0.05)
                 if self._flushes.step():
                     await worker.commit()
                 now = time.monotonic()
-                if fetched or self._source.live or not worker.core.settled or worker.working:
+                if fetched or not worker.core.settled or worker.working:
                     busy_at = now
-                if now - reported_at >= REPORT_SECONDS:
+                if self._source.live:
+                    alive_at = now
+                if now - reported_at >= REPORT_SECONDS and now - busy_at < REPORT_SECONDS:
                     reported_at = now
                     self._report(worker)
-                if until_idle_seconds is not None and now - busy_at >= until_idle_seconds:
+                if (
+                    until_idle_seconds is not None
+                    and now - max(busy_at, alive_at) >= until_idle_seconds
+                ):
                     break
             await worker.finish()
             self._report(worker)
