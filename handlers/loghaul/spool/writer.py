@@ -140,6 +140,9 @@ class SpoolWriter(Appender):
             self._unlock()
             raise SpoolError(f"{self.directory} has ended: nothing can follow")
         for number, declared in enumerate(found.streams):
+            if number != declared.number:
+                self._unlock()
+                raise SpoolError(f"{self.directory} is damaged: stream {number} is not declared")
             state = StreamState(declared, False)
             state.digest = found.digests.get(number)
             self._digesting = self._digesting or state.digest is not None
