@@ -22,6 +22,7 @@ from loghaul.chunk import Chunk, Gap, StreamKey
 from loghaul.errors import SpoolError
 from loghaul.spool import lock
 from loghaul.spool.cutter import Cutter
+from loghaul.spool.format import START
 from loghaul.spool.reader import SpoolReader
 from loghaul_ingest.block import Facts
 from loghaul_ingest.files import File
@@ -244,7 +245,8 @@ class Follower:
             if name in self._seen or not _WRITER.fullmatch(name):
                 continue
             try:
-                reader = SpoolReader(self._spool / name)
+                # From what is still there on, not from what was released: see `_between`.
+                reader = SpoolReader(self._spool / name, START)
             except SpoolError as error:
                 if error.permanent:
                     self._seen.add(name)
