@@ -249,3 +249,31 @@ def test_a_cursor_of_nobody_is_refused(corpus, cursor):
         if cursor:
             with pytest.raises(UsageError, match="cursor"):
                 search(corpus.reader, Request(parse("*"), cursor=cursor, order=order))
+
+
+class _CompactedMeanwhile:
+    """A reader whose store is compacted between the proposal and the first load."""
+
+    def __init__(self, corpus) -> None:
+        self._corpus, self._reader, self.vanished = corpus, corpus.reader, None
+
+    def __getattr__(self, name):
+        return getattr(self._reader, name)
+
+    def load(self, keys):
+        if self.vanished is None:
+            compact = self._corpus.writer.compact
+            self.vanished = sum(asyncio.run(compact(key)) for key in self._corpus.facts)
+        return self._reader.load(keys)
+
+
+@pytest.mark.parametrize("text", ["alpha", "-alpha", "level:error beta"])
+def test_blocks_that_are_merged_during_a_search_lose_and_repeat_nothing(corpus, text):
+    expected = corpus.expected(text)
+    corpus.reader = _CompactedMeanwhile(corpus)
+    if text == "alpha":
+        assert len(expected) == count(corpus.reader, parse(text)).total
+    else:
+        assert expected == pages(corpus, text, 1000)
+    assert corpus.reader.vanished
+    assert expected == pages(corpus, text, 1000)
