@@ -23,7 +23,7 @@ STEP_MERGED_PAGES = 500
 STEP_FREED_PAGES = 2000
 
 #: The index is built anew when so many of its entries per block are of merged blocks.
-STALE_ENDED, STALE_OPEN = 0.25, 2.0
+STALE_ENDED, STALE_OPEN = 0.5, 2.0
 
 #: It is joined into one piece when so much of it is new since the last time.
 NEW_SHARE = 0.1
@@ -118,6 +118,10 @@ def _join(connection: sqlite3.Connection) -> Task:
 
 
 def _free(connection: sqlite3.Connection) -> Task | None:
-    connection.execute(f"PRAGMA incremental_vacuum({STEP_FREED_PAGES})").fetchall()
+    # `execute` steps this statement once, which frees one page; `executescript` runs it through,
+    # but outside a transaction.
+    connection.execute("COMMIT")
+    connection.executescript(f"PRAGMA incremental_vacuum({STEP_FREED_PAGES})")
+    connection.execute("BEGIN IMMEDIATE")
     (free,) = connection.execute("PRAGMA freelist_count").fetchone()
     return Task(FREE) if free else None
