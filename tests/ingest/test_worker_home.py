@@ -152,3 +152,16 @@ def test_a_worker_ends_when_nobody_captures_any_more(settings):
     worker.serve(settings, until_idle_seconds=0.2)
     assert stored(settings) == {"stdout": 4}
     assert os.listdir(settings.spool) == []
+
+
+def test_once_beside_a_worker_waits_until_that_one_took_everything_in(settings, writer):
+    stream = writer.stream("stdout", "text", "out.txt")
+    process = start(settings)
+    try:
+        wait_for_lock(settings)
+        writer.append(stream, b"line\n")
+        assert start(settings, "--once").wait(30) == 0
+        assert stored(settings) == {"stdout": 5}
+    finally:
+        process.terminate()
+        assert process.wait(20) == 0

@@ -7,6 +7,9 @@ import click
 #: A worker in the background ends when nobody captured anything for so long.
 IDLE_SECONDS = 30.0
 
+#: `--once` beside a worker that serves waits for so long at most.
+ONCE_SECONDS = 600.0
+
 
 @click.command()
 @click.option("--once", is_flag=True, help="Take what is in the spool now, store it, and end.")
@@ -36,6 +39,10 @@ def ingest(once: bool, background: bool) -> None:
         else:
             worker.serve(settings, IDLE_SECONDS if background else None)
     except worker.Busy as error:
-        if not background:
-            hint = "; reading commands and its own flush see everything" if once else ""
-            raise Failure(f"{error}{hint}") from error
+        if once:
+            # The one that serves takes it in: wait until it has.
+            found = worker.catch_up(settings, ONCE_SECONDS)
+            if not found:
+                raise Failure(found.reason) from error
+        elif not background:
+            raise Failure(f"{error}; it takes in all that is captured") from error
