@@ -24,6 +24,7 @@ from loghaul.capture.pipes import open_source
 from loghaul.capture.sink import NoSink, SpoolSink, open_sink
 from loghaul.capture.source import Plumbing, Source, identity
 
+_WORKER_IDLE_SECONDS = 5.0  # one started less than this ago is still there
 _FAULT = 70  # exit code of a pump that gave up: the guard starts another
 
 
@@ -62,6 +63,7 @@ class Pump:
         self._open_sink()
         for plumbing in self._plumbing:
             self._start(plumbing)
+        worker_asked_at = time.monotonic()
         if self._generation == 0:
             background.start(self._job.settings)
         else:
@@ -73,7 +75,8 @@ class Pump:
             self._carry_out(note)
         self._loop()
         self._end()
-        background.start(self._job.settings)
+        if self._generation or time.monotonic() - worker_asked_at > _WORKER_IDLE_SECONDS:
+            background.start(self._job.settings)
         return 0
 
     # Start

@@ -250,16 +250,10 @@ def test_no_worker_is_started_where_one_serves_or_none_is_wanted(tmp_path, monke
 
 
 def test_a_worker_is_nobodys_child_and_in_a_session_of_its_own(tmp_path, monkeypatch):
-    script = tmp_path / "worker.py"
-    script.write_text("#!/bin/sh\nps -o ppid=,sid=,ni= -p $$ | tee done\necho done > end\n")
-    monkeypatch.setattr(sys, "executable", "/bin/sh")
-    monkeypatch.setattr(
-        os,
-        "posix_spawn",
-        lambda file, argv, env, **more: spawn(
-            file, [*argv[:4], "/bin/sh", "-c", TELL], env, **more
-        ),
-    )
+    def tell(file, argv, environment, **more):
+        return spawn(file, [*argv[:4], "/bin/sh", "-c", TELL], environment, **more)
+
+    monkeypatch.setattr(os, "posix_spawn", tell)
     settings = config.load(home=tmp_path, background=True)
 
     assert background.start(settings)
