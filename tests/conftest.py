@@ -27,3 +27,5 @@ def no_settings_of_the_machine(monkeypatch, tmp_path_factory):
         if name.startswith("LOGHAUL_"):
             monkeypatch.delenv(name)
     monkeypatch.setenv("LOGHAUL_HOME", str(tmp_path_factory.mktemp("home")))
+    # Whoever wants a worker in the background says so, and stops it.
+    monkeypatch.setenv("LOGHAUL_BACKGROUND", "0")

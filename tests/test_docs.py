@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
+
 from loghaul import config
 from loghaul_ingest.cli import COMMANDS
 
