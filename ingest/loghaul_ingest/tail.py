@@ -39,9 +39,7 @@ def _lines(head: Head, collapse: bool) -> int:
     return head.lines - head.progress if collapse else head.lines
 
 
-def _walk(
-    reader: Reader, row: StreamRow, heads: Sequence[Head], count: int, collapse: bool
-) -> int:
+def _walk(reader: Reader, row: StreamRow, heads: Sequence[Head], count: int, collapse: bool) -> int:
     """Go back from the end, block by block, to the one in which the first wanted line ends."""
     for head in reversed(heads):
         count -= _lines(head, collapse)
