@@ -1,99 +1,20 @@
 """The spool of this node as a source: each writer's directory is a partition.
 
-Promises, beside those of `base.Source`: however many directories there are, `MAX_OPEN` are open at
-a time, the newest and the oldest in turn, and none keeps its place for long while others wait; so
-live lines do not stand behind an old backlog. A directory goes when its writer has ended and all
-of it was committed. One that cannot be read is reported, left as it is, and tried again.
+Fairness, bounds and what becomes of damaged directories are those of `loghaul.spool.rota`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from loghaul.chunk import Chunk, encode
-from loghaul.errors import SpoolError
-from loghaul.spool import Cutter, Position, SpoolReader, abandoned, writers
-from loghaul.spool.cutter import READ_BYTES
+from loghaul.chunk import encode
+from loghaul.spool.rota import MAX_OPEN, Follower, Given, Rota
 from loghaul_ingest.errors import SourceError
 from loghaul_ingest.sources.base import Assigned, Event, Fetched, Partition, Revoked
-
-#: Directories read at the same time.
-MAX_OPEN = 64
-#: Seconds: how long a place is kept while others wait; between looks for new directories, for
-#: abandoned ones, and at one that could not be read.
-TURN, RESCAN, SWEEP, MEND = 1.0, 0.1, 2.0, 30.0
-
-
-class Follower:
-    """A writer's directory while it is ours.
-
-    given      the last position that went out with a chunk; None: none did
-    resume     where to go on after its place was taken
-    """
-
-    def __init__(self, path: Path, epoch: int) -> None:
-        self.path = path
-        self.partition = Partition(path.name, epoch)
-        self.given: Position | None = None
-        self.committed: Position | None = None
-        self.assigned = self.ended = False
-        self.opened_at = self.retry_at = 0.0
-        self.dry_at = -1.0
-        self._resume: Position | None = None
-        self._reader: SpoolReader | None = None
-        self._cutter: Cutter | None = None
-
-    @property
-    def done(self) -> bool:
-        """Whether everything of it was given and committed."""
-        return self.ended and self.committed == self.given
-
-    def open(self, now: float) -> None:
-        """Open it where it was left. Raises SpoolError."""
-        self._reader = SpoolReader(self.path, self._resume)
-        self._cutter = Cutter(self._reader)
-        self.opened_at = now
-
-    def read(self, now: float, flush: bool = False) -> list[tuple[Chunk, Position]]:
-        """Return the chunks that are ready; notes when there was nothing more to read."""
-        assert self._reader is not None and self._cutter is not None
-        before = self._reader.position
-        chunks = self._cutter.chunks(int(now * 1e6), flush)
-        after = self._reader.position
-        came = after.offset - before.offset if after.segment == before.segment else READ_BYTES
-        if came < READ_BYTES // 2 and self._cutter.idle:
-            # The reader stops short of what it may take only where there is no more.
-            self.dry_at = now
-        if chunks:
-            self.given = chunks[-1][1]
-        if self._reader.ended and self._cutter.idle:
-            self.ended = True
-            if self.done:
-                self.release(self.given)
-        return chunks
-
-    def close(self, resume: bool = False) -> None:
-        """Give up the descriptor; the reader stays for `release`."""
-        if self._reader is not None:
-            if resume:
-                self._resume = self._reader.position
-            self._reader.close()
-        self._cutter = None
-
-    def release(self, position: Position | None) -> None:
-        """Make a position durable; a directory that is done goes. Raises OSError."""
-        self.committed = position
-        if self._reader is None:
-            return
-        if self.done:
-            position = self._reader.position
-        if position is not None:
-            self._reader.release(position)
 
 
 class SpoolSource:
@@ -107,14 +28,9 @@ class SpoolSource:
         clock: Callable[[], float] = time.monotonic,
         note: Callable[..., None] = lambda event, **fields: None,
     ) -> None:
-        self.root, self._max_open, self._clock, self._note = root, max_open, clock, note
-        self._followers: dict[str, Follower] = {}
-        self._open: deque[Follower] = deque()
-        self._waiting: deque[Follower] = deque()
-        self._newest = False
-        self._epoch = 0
-        self._scanned_at = self._swept_at = float("-inf")
-        self._scan_seconds = self._sweep_seconds = 0.0
+        self.root = root
+        self._rota = Rota(root, max_open=max_open, clock=clock, note=note)
+        self._assigned: dict[Partition, Follower] = {}
         self._flush = False
 
     # -- base.Source
@@ -131,8 +47,8 @@ class SpoolSource:
         """See `base.Source`."""
         failed: OSError | None = None
         for partition, position in positions.items():
-            follower = self._followers.get(partition.name)
-            if follower is None or follower.partition != partition:
+            follower = self._assigned.get(partition)
+            if follower is None:
                 continue
             try:
                 follower.release(position)
@@ -143,10 +59,7 @@ class SpoolSource:
 
     async def close(self) -> None:
         """See `base.Source`."""
-        for follower in self._followers.values():
-            follower.close()
-        self._open.clear()
-        self._waiting.clear()
+        self._rota.close()
 
     # -- for the worker of a home
 
@@ -156,134 +69,35 @@ class SpoolSource:
 
     def dry_since(self, moment: float) -> bool:
         """Whether everything that was in the spool at a moment of the clock has been fetched."""
-        if self._scanned_at < moment or self._swept_at < moment:
-            self._scanned_at = self._swept_at = float("-inf")
-            return False
-        return all(
-            follower.ended or follower.dry_at >= moment or follower.retry_at > self._clock()
-            for follower in self._followers.values()
-        )
+        return self._rota.dry_since(moment)
 
     @property
     def live(self) -> int:
         """Directories that may still get bytes, or hold some that are not committed."""
-        return sum(not follower.done for follower in self._followers.values())
+        return self._rota.live
 
     # -- inside
 
     def _fetch(self, max_bytes: int) -> list[Event]:
-        now = self._clock()
-        events: list[Event] = self._retire()
-        self._scan(now)
-        self._take_turns(now, events)
-        for _ in range(len(self._open) if max_bytes > 0 else 0):
-            follower = self._open[0]
-            max_bytes -= self._read(follower, now, events)
-            if self._open and self._open[0] is follower:
-                self._open.rotate(-1)
-            if max_bytes <= 0:
-                break
+        events: list[Event] = []
+        for follower in self._rota.retire():
+            if self._assigned.pop(_partition(follower), None) is not None:
+                events.append(Revoked(_partition(follower)))
+        for given in self._rota.read(max_bytes, self._flush):
+            events.extend(self._events(given))
         return events
 
-    def _read(self, follower: Follower, now: float, events: list[Event]) -> int:
-        try:
-            chunks = follower.read(now, self._flush)
-        except (SpoolError, OSError) as error:
-            self._set_aside(follower, now, error)
-            return 0
-        events.extend(self._events(follower, chunks))
-        if follower.ended:
-            self._leave(follower)
-        return sum(len(chunk.data) + 64 for chunk, _ in chunks)
-
-    def _events(self, follower: Follower, chunks: Sequence[tuple[Chunk, Position]]) -> list[Event]:
+    def _events(self, given: Given) -> list[Event]:
+        partition = _partition(given.follower)
         events: list[Event] = []
-        if chunks and not follower.assigned:
-            follower.assigned = True
-            events.append(Assigned(follower.partition))
-        for chunk, position in chunks:
+        if partition not in self._assigned:
+            self._assigned[partition] = given.follower
+            events.append(Assigned(partition))
+        for chunk, position in given.chunks:
             # The one way that a chunk looks on its way, also where the way is short.
-            events.append(Fetched(follower.partition, position, encode(chunk)))
+            events.append(Fetched(partition, position, encode(chunk)))
         return events
 
-    def _scan(self, now: float) -> None:
-        """Look for abandoned writers and for new directories."""
-        if now - self._swept_at >= max(SWEEP, 50 * self._sweep_seconds):
-            self._swept_at = now
-            self._sweep()
-            self._sweep_seconds = self._clock() - now
-        if now - self._scanned_at < max(RESCAN, 50 * self._scan_seconds):
-            return
-        self._scanned_at, begun = now, self._clock()
-        for path in writers(self.root):
-            if path.name not in self._followers:
-                self._epoch += 1
-                follower = self._followers[path.name] = Follower(path, self._epoch)
-                self._waiting.append(follower)
-        self._scan_seconds = self._clock() - begun
 
-    def _sweep(self) -> None:
-        try:
-            abandoned(self.root)
-        except (SpoolError, OSError) as error:
-            self._note("ends of abandoned writers cannot be written", error=str(error))
-
-    def _take_turns(self, now: float, events: list[Event]) -> None:
-        """Fill the places, from both ends of the queue; take one from who had it for long."""
-        ready = sum(follower.retry_at <= now for follower in self._waiting)
-        if ready and len(self._open) >= self._max_open:
-            held = [f for f in self._open if now - f.opened_at >= TURN]
-            idle = sorted(held, key=lambda f: (f.dry_at < f.opened_at, f.opened_at))
-            for follower in idle[: max(1, self._max_open // 8)]:
-                events.extend(self._park(follower, now))
-        for _ in range(len(self._waiting)):
-            if len(self._open) >= self._max_open:
-                break
-            self._newest = not self._newest
-            follower = self._waiting.pop() if self._newest else self._waiting.popleft()
-            if follower.retry_at > now:
-                self._waiting.appendleft(follower)
-                continue
-            try:
-                follower.open(now)
-                self._open.append(follower)
-            except (SpoolError, OSError) as error:
-                self._set_aside(follower, now, error)
-
-    def _park(self, follower: Follower, now: float) -> list[Event]:
-        """Take its place away: what it holds back is given, so that it can go on anywhere."""
-        try:
-            events = self._events(follower, follower.read(now, True))
-        except (SpoolError, OSError) as error:
-            self._set_aside(follower, now, error)
-            return []
-        self._open.remove(follower)
-        follower.close(resume=True)
-        if not follower.ended:
-            self._waiting.appendleft(follower)
-        return events
-
-    def _set_aside(self, follower: Follower, now: float, error: Exception) -> None:
-        self._leave(follower)
-        if not follower.path.exists():
-            follower.ended, follower.committed = True, follower.given
-            return
-        self._note("a writer's directory cannot be read", path=str(follower.path), error=str(error))
-        follower.retry_at = now + MEND
-        if follower not in self._waiting:
-            self._waiting.appendleft(follower)
-
-    def _leave(self, follower: Follower) -> None:
-        follower.close()
-        if follower in self._open:
-            self._open.remove(follower)
-
-    def _retire(self) -> list[Event]:
-        """Forget the directories that are done and gone."""
-        events: list[Event] = []
-        for name, follower in list(self._followers.items()):
-            if follower.done and not follower.path.exists():
-                del self._followers[name]
-                if follower.assigned:
-                    events.append(Revoked(follower.partition))
-        return events
+def _partition(follower: Follower) -> Partition:
+    return Partition(follower.path.name, follower.number)
