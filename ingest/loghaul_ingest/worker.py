@@ -17,7 +17,7 @@ import os
 import signal
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -66,8 +66,8 @@ def serve(settings: Settings, until_idle_seconds: float | None = None) -> None:
     Raises Busy when another process serves this home, OSError when HOME cannot be written,
     StoreError when the store cannot be opened.
     """
-    with _lock(settings):
-        asyncio.run(_Home(settings).serve(until_idle_seconds))
+    with _lock(settings) as ours:
+        asyncio.run(_Home(settings, ours).serve(until_idle_seconds))
 
 
 def once(settings: Settings, compact_seconds: float = COMPACT_SECONDS) -> None:
@@ -75,8 +75,8 @@ def once(settings: Settings, compact_seconds: float = COMPACT_SECONDS) -> None:
 
     Raises as `serve`.
     """
-    with _lock(settings):
-        asyncio.run(_Home(settings).once(compact_seconds))
+    with _lock(settings) as ours:
+        asyncio.run(_Home(settings, ours).once(compact_seconds))
 
 
 def catch_up(settings: Settings, timeout_seconds: float = 10.0) -> CaughtUp:
@@ -88,9 +88,9 @@ def catch_up(settings: Settings, timeout_seconds: float = 10.0) -> CaughtUp:
     try:
         while True:
             try:
-                with _lock(settings):
+                with _lock(settings) as ours:
                     left = max(0.5, until - time.monotonic())
-                    return asyncio.run(_Home(settings).catch_up(left))
+                    return asyncio.run(_Home(settings, ours).catch_up(left))
             except Busy:
                 if request is None:
                     request = _request(settings)
@@ -117,27 +117,42 @@ def _request(settings: Settings) -> Path:
 
 
 @contextmanager
-def _lock(settings: Settings) -> Iterator[None]:
+def _lock(settings: Settings) -> Iterator[Callable[[], bool]]:
+    """Hold the home's lock; yields whether it still is the home's.
+
+    A home may be removed and made anew under a worker. The new one has a lock of its own and a
+    worker of its own; this one must not release a byte of it that it wrote to the removed store.
+    """
     folder = settings.home / "worker"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    fd = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    path = folder / "lock"
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise Busy(f"another worker serves {settings.home}") from None
-        yield
+        yield lambda: _is(path, fd)
     finally:
         os.close(fd)
+
+
+def _is(path: Path, fd: int) -> bool:
+    try:
+        return os.path.samestat(os.stat(path), os.fstat(fd))
+    except OSError:
+        return False
 
 
 class _Home:
     """Source, store and worker of a home, for one event loop."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, ours: Callable[[], bool]) -> None:
+        """`ours` tells whether the lock is still that of the home."""
         folder = settings.home / "worker"
+        self._ours = ours
         self._note = Journal(folder / "log")
-        self._source = SpoolSource(settings.spool, note=self._note)
+        self._source = SpoolSource(settings.spool, ours=ours, note=self._note)
         self._writer = open_writer(settings.store)
         self._reader = open_reader(settings.store)
         self._worker = stack(
@@ -157,7 +172,7 @@ class _Home:
         self._note("worker started", home=str(self._source.root))
         busy_at = alive_at = reported_at = time.monotonic()
         try:
-            while not worker.stopping:
+            while not worker.stopping and self._ours():
                 quiet = time.monotonic() - busy_at > QUIET_SECONDS
                 fetched = await worker.step(0.1 if quiet else 0.05)
                 if self._flushes.step():

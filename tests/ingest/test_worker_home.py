@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -165,3 +166,19 @@ def test_once_beside_a_worker_waits_until_that_one_took_everything_in(settings, 
     finally:
         process.terminate()
         assert process.wait(20) == 0
+
+
+def test_a_worker_whose_home_was_removed_ends_and_releases_nothing_of_the_new_one(settings):
+    process = start(settings)
+    try:
+        wait_for_lock(settings)
+        shutil.rmtree(settings.home)
+        writer = SpoolWriter(settings.spool, {"run.id": "run", "role": "process"})
+        writer.append(writer.stream("stdout", "text", "out.txt"), b"of the new home\n")
+        assert process.wait(20) == 0
+        assert worker.catch_up(settings, 10)
+        writer.close()
+    finally:
+        process.kill()
+        process.wait()
+    assert stored(settings) == {"stdout": 16}

@@ -27,8 +27,10 @@ class SpoolSource:
         max_open: int = MAX_OPEN,
         clock: Callable[[], float] = time.monotonic,
         note: Callable[..., None] = lambda event, **fields: None,
+        ours: Callable[[], bool] = lambda: True,
     ) -> None:
-        self.root = root
+        """`ours`: whether this spool may still be released from; asked before each commit."""
+        self.root, self._ours = root, ours
         self._rota = Rota(root, max_open=max_open, clock=clock, note=note)
         self._assigned: dict[Partition, Follower] = {}
         self._flush = False
@@ -46,6 +48,8 @@ class SpoolSource:
     async def commit(self, positions: Mapping[Partition, Any]) -> None:
         """See `base.Source`."""
         failed: OSError | None = None
+        if not self._ours():
+            raise SourceError("the home was removed: this spool belongs to another worker now")
         for partition, position in positions.items():
             follower = self._assigned.get(partition)
             if follower is None:
