@@ -15,7 +15,8 @@ import zstandard
 from loghaul.chunk import End, Gap, Mark, StreamKey
 from loghaul_ingest.block import Facts
 
-LEVEL = 3
+#: With a dictionary as small as level 3 on real logs, sometimes smaller, and a third faster.
+LEVEL = 1
 
 #: Marks of this many bytes are not worth a frame.
 _SMALL = 64

@@ -13,7 +13,7 @@ from loghaul_ingest.block import Facts
 from loghaul_ingest.stores.compaction import Group, merge
 from loghaul_ingest.stores.sqlite.blocks import StreamBlocks
 from loghaul_ingest.stores.sqlite.codec import Codec
-from loghaul_ingest.stores.sqlite.database import INDEX
+from loghaul_ingest.stores.sqlite.database import create_index
 from loghaul_ingest.stores.sqlite.rows import HEAD, head_of, stream_facts
 from loghaul_ingest.stores.sqlite.terms import terms
 
@@ -48,7 +48,7 @@ def begin(connection: sqlite3.Connection, run: str) -> Task | None:
     ended = all(facts.end is not None for facts in stream_facts(connection, run).values())
     if merged > blocks * (STALE_ENDED if ended else STALE_OPEN):
         connection.execute("DROP TABLE IF EXISTS words_new")
-        connection.execute(INDEX.format("words_new"))
+        create_index(connection, "words_new")
         return Task(REBUILD)
     if ended and fresh > blocks * NEW_SHARE:
         return _joining(connection)
