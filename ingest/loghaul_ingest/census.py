@@ -19,7 +19,7 @@ from loghaul_ingest.lines import Span
 from loghaul_ingest.times import micros
 from loghaul_ingest.tokens import Collected
 
-_second = itemgetter(1)
+_first = itemgetter(0)
 
 
 class Census(NamedTuple):
@@ -48,10 +48,11 @@ def census(data: bytes, kind: str, spans: int) -> Census:
 
 def _of_text(data: bytes) -> Census:
     text = b"\n" + layouts.prepared(data)
+    found = [(match[layouts.HEADER], match.start()) for match in layouts.LINE.finditer(text)]
     counts: Counter[str] = Counter()
     collected = Collected()
-    needles: set[bytes] = set()
-    for header, number in Counter(map(_second, layouts.LINE.findall(text))).items():
+    high: set[bytes] = set()
+    for header, number in Counter(map(_first, found)).items():
         said = layouts.said(header)
         level = said.level
         if said.record is not None:
@@ -64,30 +65,13 @@ def _of_text(data: bytes) -> Census:
             counts[level] += number
             collected.add("level", level)
             if levels.severity(level) >= levels.HIGH:
-                needles.add(said.needle)
-    return Census(counts, _high_text(data, text, needles), collected.tokens())
-
-
-def _high_text(data: bytes, text: bytes, needles: Iterable[bytes]) -> list[Span]:
-    """Locate the high events: in the line of each stands one of `needles`."""
-    starts: set[int] = set()
-    for needle in needles:
-        at = text.find(needle)
-        while at >= 0:
-            start = text.rfind(b"\n", 0, at)
-            if start not in starts and _is_high(text, start):
-                starts.add(start)
-            at = text.find(needle, (text.find(b"\n", at) + 1) or len(text))
-    return [(start, recognise.text_end(data, text, start + 1)) for start in sorted(starts)]
-
-
-def _is_high(text: bytes, start: int) -> bool:
-    match = layouts.LINE.match(text, start)
-    if match is None:
-        return False
-    said = layouts.said(match[2])
-    level = said.level if said.record is None else recognise.record_level(said.record)
-    return levels.severity(level) >= levels.HIGH
+                high.add(header)
+    starts = [start for header, start in found if header in high] if high else []
+    return Census(
+        counts,
+        [(start, recognise.text_end(data, text, start + 1)) for start in starts],
+        collected.tokens(),
+    )
 
 
 def _of_events(data: bytes, spans: int) -> Census:

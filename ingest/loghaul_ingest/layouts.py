@@ -128,18 +128,29 @@ _LOGFMT = (
     rf"(?:[\w.@-]++=(?:\"[^\"\\\n]*(?:\\.[^\"\\\n]*)*\"|[^ \t\n\"]*+){_BLANK}+){{0,8}}?"
     r"(?=(?:level|lvl|severity|log\.level)=)"
 )
+# Most lines of most logs, said once more and first: a search of them takes half the time.
+_USUAL_TIME = (
+    r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d(?:[.,]\d{1,9}|)"
+    r"(?:\|(?=[A-Za-z_])| - (?=[A-Za-z_])| (?=[DIWECF\[]))"
+)
+_USUAL_HEADER = rf"(?P<between>[a-z_]{_WORD}*+)(?:\|| - )(?P<level>{_spelled(*_MAJOR)})(?=\|| - )"
 _GROUP = re.compile(r"\(\?P<(\w+)>")
 
-#: Group 2 is the header of a line: what says its level, without its time, so that the headers of
-#: many lines are few. Group 1 is empty: it only tells whether a time stands before.
+#: Finds the lines that may say something. Groups 1 and 2 are empty: they only tell whether a time
+#: stands before. Where a group may be left out, an empty alternative is faster than a `?`.
 LINE = re.compile(
     _GROUP.sub(
         "(?:",
-        rf"\n{_LAUNCHER}{_BLANK}*+(?:{_TIME}{_SEPARATOR}()(?:{_BEFORE_NCCL})?|{_BEFORE_NCCL}|{_LOGFMT})?+"
-        rf"((?(1)(?:{_TIMED})|(?:{'|'.join(_UNTIMED)})))",
+        rf"\n(?:{_USUAL_TIME}()|(?:(?=[\[(]){_LAUNCHER}|){_BLANK}*+"
+        rf"(?:{_TIME}{_SEPARATOR}()(?:{_BEFORE_NCCL}|)|{_BEFORE_NCCL}|{_LOGFMT})?+)"
+        rf"((?(1)(?:{_USUAL_HEADER}|{_TIMED})|(?(2)(?:{_TIMED})|(?:{'|'.join(_UNTIMED)}))))",
     ).encode(),
     re.ASCII,
 )
+
+#: The group of LINE that is the header of a line: what says its level, without its time, so that
+#: the headers of many lines are few.
+HEADER = 3
 
 
 def _header_expression() -> re.Pattern[bytes]:
@@ -158,14 +169,12 @@ class Said(NamedTuple):
     """What the layout of a line says.
 
     record   the whole of a JSON object's line
-    needle   how the level is spelled in the line: a search for it finds the line
     """
 
     level: str | None = None
     logger: str | None = None
     error_type: str | None = None
     record: bytes | None = None
-    needle: bytes = b""
 
 
 def prepared(data: bytes) -> bytes:
@@ -175,9 +184,9 @@ def prepared(data: bytes) -> bytes:
 
 
 def said(header: bytes) -> Said:
-    """Return what the header of a line says: group 2 of a match of LINE."""
+    """Return what the header of a line says: group HEADER of a match of LINE."""
     if header.startswith(b"{") and header[1:].lstrip(b" \t").startswith(b'"'):
-        return Said(record=header, needle=header)
+        return Said(record=header)
     found = _SAID.get(header)
     if found is None:
         if len(_SAID) > 4096:
@@ -197,13 +206,12 @@ def _say(header: bytes) -> Said:
         name.partition("_")[0]: text for name, text in match.groupdict().items() if text is not None
     }
     if "traceback" in values:
-        return Said("error", needle=header)
+        return Said("error")
     if error := values.get("error"):
         name = error.decode("ascii")
-        return Said("warning" if name.endswith("Warning") else "error", None, name, None, error)
+        return Said("warning" if name.endswith("Warning") else "error", None, name)
     level, logger = values["level"], values.get("logger") or values.get("between")
     return Said(
         levels.canonical(level.decode("ascii")),
         logger.decode("ascii") if logger else None,
-        needle=level if len(level) > 1 else header,
     )

@@ -51,7 +51,7 @@ def fields_of(line: bytes, kind: str) -> dict[str, Any]:
     match = layouts.LINE.match(b"\n" + prepared(line))
     if match is None:
         return {}
-    said = layouts.said(match[2])
+    said = layouts.said(match[layouts.HEADER])
     if said.record is not None:
         return records.fields(said.record, own=False) or {}
     return _said_fields(said)
@@ -69,7 +69,7 @@ def level_lines(data: bytes, kind: str) -> list[LevelLine]:
     text = b"\n" + prepared(data)
     found = []
     for match in layouts.LINE.finditer(text):
-        said = layouts.said(match[2])
+        said = layouts.said(match[layouts.HEADER])
         level = said.level
         start = match.start()
         if said.record is not None:
