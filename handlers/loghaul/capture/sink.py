@@ -53,19 +53,17 @@ class SpoolSink:
         if stream is not None and not self.ended:
             self._writer.append(stream, data, time_us, 40)
 
-    def recover(self) -> None:
+    def recover(self, reason: str) -> None:
         """Bring the board's ends and the spool's together after another pump's death.
 
         Bytes that were read and are not there were refused, or copied while there was no pump:
-        what follows is appended behind them, so that they are a gap.
+        they become a gap for this reason, and what follows is appended behind them.
         """
-        offsets = self._writer._offsets
         for row, stream in self._streams.items():
-            missing = self._board.end(row) - offsets[stream]
+            missing = self._board.end(row) - self._writer.length(stream)
             if missing > 0:
-                self._writer._streams[stream].digest = None
-                offsets[stream] += missing
-            self._board.set_end(row, offsets[stream])
+                self._writer.skip(stream, missing, reason)
+            self._board.set_end(row, self._writer.length(stream))
 
     def end(self, cause: str, detail: dict[str, Any], time_us: int) -> None:
         """End every stream."""
@@ -102,7 +100,11 @@ class HeldLock:
 
 
 def open_sink(
-    job: Job, board: Board, plumbing: Sequence[Plumbing], lock: int = -1
+    job: Job,
+    board: Board,
+    plumbing: Sequence[Plumbing],
+    lock: int = -1,
+    reason: str = "capture was interrupted",
 ) -> tuple[Union[SpoolSink, NoSink], Optional[int], str]:
     """Return (sink, descriptor that holds its lock, why there is no spool or "").
 
@@ -110,6 +112,7 @@ def open_sink(
     CMD runs all the same.
 
     lock    descriptor of the dead pump's lock, -1 where the guard has none
+    reason  of the gap where bytes were read that no pump could keep
     """
     settings = job.settings
     directory = settings.spool / job.writer
@@ -128,7 +131,7 @@ def open_sink(
             if one.row >= FIRST_RANK:
                 sink.declare(one.row, one.name, TEXT, one.path, one.iostream)
         if known:
-            sink.recover()
+            sink.recover(reason)
     except (LoghaulError, OSError) as error:
         return NoSink(), None, str(error)
     return sink, writer.lock_descriptor(), ""

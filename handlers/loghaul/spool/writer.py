@@ -180,6 +180,24 @@ class SpoolWriter(Appender):
         self._guarded(partial(self._declare, number, digest))
         return number
 
+    def length(self, stream: int) -> int:
+        """Return where a stream ends now: its bytes and its gaps."""
+        return self._offsets[stream]
+
+    def skip(self, stream: int, length: int, reason: str) -> None:
+        """Leave out bytes that never come: they are a gap, and the stream has no digest any more."""
+        self._guarded(partial(self._skip, stream, length, reason, time_ns() // 1000))
+
+    def _skip(self, stream: int, length: int, reason: str, time_us: int) -> None:
+        if self._dead or length <= 0:
+            return
+        self._streams[stream].digest = None
+        before, self._reason = self._reason, reason
+        try:
+            self._refuse(stream, length, time_us)
+        finally:
+            self._reason = before
+
     def _declare(self, number: int, digest: bool) -> None:
         if digest:
             self._digesting = True

@@ -257,3 +257,23 @@ def test_an_end_is_recognised_by_the_last_bytes(make_writer):
     assert not directories.has_ended(writer.directory)
     writer.close()
     assert directories.has_ended(writer.directory)
+
+
+def test_what_is_skipped_is_a_gap_with_its_reason_and_the_digest_is_given_up(
+    make_writer, root, read_all
+):
+    writer = make_writer()
+    stream = writer.stream("stdout", "text", "p", digest=True)
+    writer.append(stream, b"before\n")
+
+    writer.skip(stream, 5, "only copied")
+    writer.skip(stream, 0, "nothing")
+    writer.append(stream, b"after\n")
+
+    assert writer.length(stream) == 18
+    writer.end("exit", {})
+    found = read_all(writer.directory)
+    [gap] = found.gaps["stdout"]
+    assert (gap.offset, gap.length, gap.reason) == (7, 5, "only copied")
+    assert (found.ends["stdout"].length, found.ends["stdout"].sha256) == (18, None)
+    assert found.is_true_of("stdout", b"before\n.....after\n") == 18
