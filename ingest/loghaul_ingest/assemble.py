@@ -90,6 +90,11 @@ class Assembler:
         """Whether nothing waits: all that was fetched is durable."""
         return not (self._asks or self._asking or self._flying or self._open or self._ready)
 
+    @property
+    def open_blocks(self) -> int:
+        """Streams with bytes that are not sealed yet."""
+        return len(self._open)
+
     def asks(self) -> list[Ask]:
         """Questions not asked yet; each is to be answered by `learned`."""
         found = [

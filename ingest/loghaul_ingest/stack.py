@@ -13,6 +13,7 @@ from loghaul_ingest.shell import Note, Pace, Worker, silent
 from loghaul_ingest.sources.base import Source
 from loghaul_ingest.stores.base import Reader, Writer
 from loghaul_ingest.taps import Tap
+from loghaul_ingest.watch import Watch
 
 
 def stack(
@@ -26,6 +27,7 @@ def stack(
     pace: Pace | None = None,
     note: Note = silent,
     patience_seconds: float = 0.0,
+    watch: Watch | None = None,
 ) -> Worker:
     """Return a worker: source -> decode -> taps -> blocks -> writer -> commit.
 
@@ -33,8 +35,12 @@ def stack(
     dead_letters       directory for what no store takes
     patience_seconds   how long a hole of an ended stream is waited for: 0 where the source keeps
                        the order
+    watch              measures source and writer, and is told what is reported
     """
-    return Worker(
+    if watch is not None:
+        source, writer, note = watch.source(source), watch.writer(writer), watch.note(note)
+        taps = (*taps, watch.tap)
+    worker = Worker(
         source,
         writer,
         seal_cut,
@@ -46,6 +52,9 @@ def stack(
         note=note,
         patience_seconds=patience_seconds,
     )
+    if watch is not None:
+        watch.attach(worker)
+    return worker
 
 
 def seal_cut(facts: Facts, cut: Cut, position: int | None) -> Block:

@@ -24,6 +24,7 @@ from pathlib import Path
 
 from loghaul.config import Settings
 from loghaul.spool import writers
+from loghaul_ingest.backlog import Backlog
 from loghaul_ingest.errors import IngestError, StoreError
 from loghaul_ingest.flushes import Flushes
 from loghaul_ingest.journal import Journal
@@ -31,6 +32,7 @@ from loghaul_ingest.shell import Worker
 from loghaul_ingest.sources.spool import SpoolSource
 from loghaul_ingest.stack import stack
 from loghaul_ingest.stores import open_reader, open_writer
+from loghaul_ingest.watch import Watch, watching
 
 #: After so long without bytes the spool is looked at half as often.
 QUIET_SECONDS = 5.0
@@ -60,14 +62,21 @@ class CaughtUp:
         return self.complete
 
 
-def serve(settings: Settings, until_idle_seconds: float | None = None) -> None:
+def serve(
+    settings: Settings, until_idle_seconds: float | None = None, listen: str | None = None
+) -> None:
     """Work until SIGTERM or SIGINT, or until no writer lived and nothing came for so long.
+
+    `listen`: HOST:PORT where /metrics, /healthz and /readyz are served meanwhile.
 
     Raises Busy when another process serves this home, OSError when HOME cannot be written,
     StoreError when the store cannot be opened.
     """
-    with _lock(settings) as ours:
-        asyncio.run(_Home(settings, ours).serve(until_idle_seconds))
+    with (
+        _lock(settings) as ours,
+        watching(listen, Backlog(settings.spool, settings.spool_max_bytes)) as watch,
+    ):
+        asyncio.run(_Home(settings, ours, watch).serve(until_idle_seconds))
 
 
 def once(settings: Settings, compact_seconds: float = COMPACT_SECONDS) -> None:
@@ -147,7 +156,9 @@ def _is(path: Path, fd: int) -> bool:
 class _Home:
     """Source, store and worker of a home, for one event loop."""
 
-    def __init__(self, settings: Settings, ours: Callable[[], bool]) -> None:
+    def __init__(
+        self, settings: Settings, ours: Callable[[], bool], watch: Watch | None = None
+    ) -> None:
         """`ours` tells whether the lock is still that of the home."""
         folder = settings.home / "worker"
         self._ours = ours
@@ -161,6 +172,7 @@ class _Home:
             self._reader,
             settings.home / "dead-letters",
             note=self._note,
+            watch=watch,
         )
         self._flushes = Flushes(folder / "flush", self._source, self._worker.core)
 

@@ -18,7 +18,12 @@ ONCE_SECONDS = 600.0
     is_flag=True,
     help="End when nothing is captured any more; end at once when another worker serves.",
 )
-def ingest(once: bool, background: bool) -> None:
+@click.option(
+    "--listen",
+    metavar="HOST:PORT",
+    help="Serve /metrics, /healthz and /readyz there, e.g. 127.0.0.1:9464.",
+)
+def ingest(once: bool, background: bool, listen: str | None) -> None:
     """Move what was captured from the spool into the store.
 
     `loghaul run` starts this by itself, and reading commands catch up by themselves: it is needed
@@ -37,7 +42,7 @@ def ingest(once: bool, background: bool) -> None:
         if once:
             worker.once(settings)
         else:
-            worker.serve(settings, IDLE_SECONDS if background else None)
+            worker.serve(settings, IDLE_SECONDS if background else None, listen)
     except worker.Busy as error:
         if once:
             # The one that serves takes it in: wait until it has.
