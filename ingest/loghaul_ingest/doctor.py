@@ -28,6 +28,7 @@ from loghaul.spool.budget import usage
 from loghaul.spool.facts import read_facts
 from loghaul.spool.mounts import network_type
 from loghaul_ingest.stores import open_reader
+from loghaul_ingest.unreadable import unreadable
 
 OK, WARNING, WRONG = "ok", "warning", "wrong"
 
@@ -124,12 +125,11 @@ def _spool(settings: Settings) -> Iterator[Finding]:
         advice = "give it to yourself (chown), or set LOGHAUL_SPOOL"
         yield Finding("spool", WRONG, f"{root} cannot be used", advice)
         return
-    live, left, unreadable, oldest = 0, 0, [], None
+    live, left, oldest = 0, 0, None
     for directory in writers(root):
         try:
             started = read_facts(directory)[1]
-        except SpoolError as error:
-            unreadable.append(str(error))
+        except SpoolError:
             continue
         oldest = started if oldest is None else min(oldest, started)
         if _is_locked(directory / "lock"):
@@ -146,7 +146,7 @@ def _spool(settings: Settings) -> Iterator[Finding]:
         yield Finding("spool", WRONG, f"{text}; {share:.0%} full", advice)
     else:
         yield Finding("spool", OK, text)
-    for message in unreadable:
+    for message in unreadable(root):
         yield Finding("spool", WRONG, message, "upgrade loghaul here, or move that folder away")
     if oldest is not None and oldest / 1e6 > time.time() + 60:
         yield Finding("clock", WARNING, "the spool has a writer from the future", "set the clock")
@@ -239,7 +239,9 @@ def _damage(path: Path) -> str | None:
             connection.close()
     except sqlite3.OperationalError as error:
         # Busy, or a write-ahead log that cannot be read without writing: no sign of damage.
-        return str(error) if "malformed" in str(error) or "corrupt" in str(error) else None
+        if "malformed" in str(error) or "corrupt" in str(error):
+            return str(error)
+        return None if os.access(path, os.R_OK) else "cannot be read: permission denied"
     except sqlite3.DatabaseError as error:
         return str(error)
     return None if answer == "ok" else answer

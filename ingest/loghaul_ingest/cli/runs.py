@@ -13,7 +13,7 @@ from loghaul_ingest.cli import terminal
 from loghaul_ingest.cli.home import opened
 from loghaul_ingest.stores.base import RunRow
 
-STATUSES = ("running", "completed", "failed", "canceled", "lost")
+STATUSES = ("running", "completed", "failed", "canceled", "lost", "damaged")
 _TITLES = ("RUN", "STATUS", "START", "DURATION", "LINES", "ERRORS")
 _NUMBERS = frozenset((3, 4, 5))
 
@@ -82,9 +82,9 @@ def public(row: RunRow) -> dict[str, Any]:
         "name": row.name,
         "experiment": row.experiment,
         "status": row.status,
-        "started": terminal.utc(row.started),
+        "started": terminal.utc(row.started) if row.started else None,
         "ended": terminal.utc(row.ended) if row.ended is not None else None,
-        "duration_seconds": round(seconds(row), 6),
+        "duration_seconds": round(seconds(row), 6) if row.started else None,
         "nodes": row.nodes,
         "attempts": row.attempts,
         "lines": row.lines,
@@ -97,8 +97,9 @@ def _cells(row: RunRow) -> tuple[str, ...]:
     return (
         terminal.escape(row.run),
         row.status,
-        terminal.when(row.started),
-        terminal.duration(seconds(row)),
+        # Of a damaged run nothing is known but that it is there.
+        terminal.when(row.started) if row.started else "-",
+        terminal.duration(seconds(row)) if row.started else "-",
         f"{row.lines:,}",
         f"{row.errors:,}",
     )

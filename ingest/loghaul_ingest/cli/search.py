@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import click
 
+from loghaul_ingest.block import Head
 from loghaul_ingest.cli import terminal
 from loghaul_ingest.cli.home import RunName, find_run, opened
 from loghaul_ingest.cli.logs import Moment
 from loghaul_ingest.cli.printer import highlighted
-from loghaul_ingest.errors import UsageError
+from loghaul_ingest.errors import StoreDamaged, UsageError
 from loghaul_ingest.event import render
 from loghaul_ingest.query import Query, parse
+from loghaul_ingest.query.proposal import Proposal
 from loghaul_ingest.search import Hit, Page, Request
 from loghaul_ingest.search import count as count_hits
 from loghaul_ingest.search import facets as facets_of
@@ -86,10 +88,33 @@ def search(query: str, names: tuple[str, ...], **options: Any) -> None:
         raise UsageError(f"--{counting[0]} gives numbers, not events; use -o json")
     with opened() as home:
         runs = [find_run(home.reader, name).run for name in names] or None
+        reader = _Tolerant(home.reader)
         if counting:
-            _numbers(home.reader, parsed, runs, options)
+            _numbers(reader, parsed, runs, options)
         else:
-            _hits(home.reader, parsed, runs, options)
+            _hits(reader, parsed, runs, options)
+    if reader.damage is not None:
+        raise reader.damage
+
+
+class _Tolerant:
+    """A reader that keeps what it says of damaged runs for the end, behind what was found."""
+
+    def __init__(self, reader: Reader) -> None:
+        self.damage: StoreDamaged | None = None
+        self._reader = reader
+        self.runs, self.streams = reader.runs, reader.streams
+        self.heads, self.load = reader.heads, reader.load
+        self.tally, self.close = reader.tally, reader.close
+
+    def candidates(
+        self, proposal: Proposal, runs: Iterable[str] | None = None, before: int | None = None
+    ) -> Iterator[Head]:
+        """See `base.Reader`; what is damaged is not raised, but noted."""
+        try:
+            yield from self._reader.candidates(proposal, runs, before)
+        except StoreDamaged as error:
+            self.damage = error
 
 
 def _hits(
