@@ -105,7 +105,8 @@ class Worker:
 
     async def step(self, timeout_seconds: float = 0.05) -> int:
         """Do once all that can be done; wait when there is nothing. Return bytes fetched."""
-        fetched = await self._fetch(0.0 if self.working else timeout_seconds)
+        idle = not (self.working or self._sealed_bytes)
+        fetched = await self._fetch(timeout_seconds if idle else 0.0)
         self.core.tick(self._now_us())
         self._ask()
         self._write(eager=fetched == 0)
@@ -163,6 +164,8 @@ class Worker:
         for event in events:
             if isinstance(event, Fetched):
                 fetched += await self._take(event)
+                # A chunk is some milliseconds of work: a write that ended is followed by the next.
+                await asyncio.sleep(0)
             elif isinstance(event, Assigned):
                 self.core.assigned(event.partition)
             elif isinstance(event, Revoked):
@@ -234,15 +237,23 @@ class Worker:
     # -- out
 
     def _write(self, eager: bool) -> None:
-        waiting = self.core.held_bytes - self.core.open_bytes
-        if self._busy is None and (eager or waiting >= self._pace.batch_bytes):
+        if self._busy is None and (eager or self._sealed_bytes >= self._pace.batch_bytes):
             write = self.core.take(self._pace.batch_bytes)
             if write is not None:
                 self._busy = asyncio.create_task(self._insist(write))
 
-    async def _insist(self, write: Write) -> None:
-        conflicts, dead = await self._writing.write(write.batch)
-        self.core.written(write.number, conflicts, dead)
+    async def _insist(self, write: Write | None) -> None:
+        """Write a batch, and full ones that are waiting behind it: the store need not wait."""
+        while write is not None:
+            conflicts, dead = await self._writing.write(write.batch)
+            self.core.written(write.number, conflicts, dead)
+            more = self._sealed_bytes >= self._pace.batch_bytes and not self.stopping
+            write = self.core.take(self._pace.batch_bytes) if more else None
+
+    @property
+    def _sealed_bytes(self) -> int:
+        """Bytes that are not stored and not in an open block: those on their way too."""
+        return self.core.held_bytes - self.core.open_bytes
 
     async def commit(self) -> None:
         """Commit what is durable."""
