@@ -84,8 +84,14 @@ def _version() -> str:
 def cause(error: Exception | str) -> str:
     """Return why, as one of few words: a label must not grow with what is in a message.
 
-    An error says it in its `reason`, else by its class; a text by what stands before its colon.
+    An error says it by its `kind` (the store's own word), its `status`, or its class; a text by
+    what stands before its colon.
     """
-    if isinstance(error, Exception):
-        return str(getattr(error, "reason", None) or type(error).__name__)
-    return error.partition(":")[0][:60]
+    if isinstance(error, str):
+        return error.partition(":")[0][:60]
+    if kind := getattr(error, "kind", ""):
+        return str(kind)
+    status = getattr(error, "status", None)
+    if status is not None:
+        return f"status {status}" if status else "no answer"
+    return type(error).__name__

@@ -38,6 +38,13 @@ METRICS = {
     "loghaul_lost_bytes": Metric(COUNTER, "Bytes known never to come.", ("reason",)),
     "loghaul_lag_records": Metric(GAUGE, "Records that were not fetched yet.", ("partition",)),
     "loghaul_lag_seconds": Metric(GAUGE, "Age of what is fetched just now; 0: nothing waits."),
+    "loghaul_shipper_chunks": Metric(COUNTER, "Chunks cut from the spool and handed over."),
+    "loghaul_shipper_records": Metric(COUNTER, "Records that the transport acknowledged."),
+    "loghaul_shipper_acked_bytes": Metric(COUNTER, "Bytes that the transport acknowledged."),
+    "loghaul_shipper_retries": Metric(COUNTER, "Connections that failed.", ("reason",)),
+    "loghaul_shipper_dropped_bytes": Metric(
+        COUNTER, "Bytes on disk dropped for room.", ("reason",)
+    ),
     "loghaul_worker_chunks": Metric(COUNTER, "Chunks fetched."),
     "loghaul_worker_fetched_bytes": Metric(COUNTER, "Bytes of logs fetched."),
     "loghaul_worker_repeated_bytes": Metric(COUNTER, "Bytes that came again, dropped."),

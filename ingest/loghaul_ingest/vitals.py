@@ -29,9 +29,11 @@ class Vitals:
         self,
         patience_seconds: float = PATIENCE_SECONDS,
         clock: Callable[[], float] = time.monotonic,
+        pulse_seconds: float = PULSE_SECONDS,
     ) -> None:
         self.assigned = True
-        self._patience, self._clock = patience_seconds, clock
+        self._begun = False
+        self._patience, self._clock, self._pulse = patience_seconds, clock, pulse_seconds
         self._pulse_at = self._beat_at = self._moved_at = clock()
         self._failing: dict[str, tuple[float, str]] = {}
         self._waiting_since: float | None = None
@@ -41,11 +43,13 @@ class Vitals:
 
     def pulse(self) -> None:
         """The event loop turns."""
+        self._begun = True
         self._pulse_at = self._clock()
 
     def beat(self, progress: int, waiting: bool) -> None:
         """A round is over. `progress`: any number that changes when something was done."""
-        now = self._beat_at = self._pulse_at = self._clock()
+        self.pulse()
+        now = self._beat_at = self._pulse_at
         if progress != self._progress:
             self._progress, self._moved_at = progress, now
         if not waiting:
@@ -75,9 +79,15 @@ class Vitals:
         return self._clock() - self._moved_at
 
     def alive(self) -> str:
-        """Return why this process should be restarted; "" when it should not."""
+        """Return why this process should be restarted; "" when it should not.
+
+        Before the first round there is nothing to be judged by: connecting takes as long as the
+        other end is away.
+        """
+        if not self._begun:
+            return ""
         now = self._clock()
-        if now - self._pulse_at > PULSE_SECONDS:
+        if now - self._pulse_at > self._pulse:
             return f"the event loop has stood still for {now - self._pulse_at:.0f} s"
         if now - self._beat_at > ROUND_SECONDS and not self._failing:
             return f"a round of work has not ended for {now - self._beat_at:.0f} s"
@@ -86,6 +96,8 @@ class Vitals:
     def ready(self) -> str:
         """Return why nothing is being moved; "" when it is, or when there is nothing to move."""
         now = self._clock()
+        if not self._begun:
+            return "not connected to its source yet"
         if reason := self.alive():
             return reason
         if not self.assigned:

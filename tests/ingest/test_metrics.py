@@ -20,6 +20,7 @@ from loghaul_ingest.endpoint import Answers, Endpoint, address
 from loghaul_ingest.errors import IngestError, SourceError, StoreError, UsageError
 from loghaul_ingest.metrics import METRICS
 from loghaul_ingest.shell import Pace
+from loghaul_ingest.shipwatch import ShipWatch
 from loghaul_ingest.sources.memory import MemoryBroker
 from loghaul_ingest.stack import stack
 from loghaul_ingest.stores.memory import MemoryStore
@@ -37,7 +38,7 @@ class Clock:
 
 
 class Overloaded(StoreError):
-    reason = "overloaded"
+    kind, status = "overloaded", 429
 
 
 class Failing:
@@ -157,7 +158,8 @@ def test_every_metric_of_the_table_is_shown(bench, tmp_path):
     watch = Watch(Backlog(tmp_path, 1000))
     watch.attach(bench.worker)
     watch.writes.labels("stored").observe(0.1)
-    shown = watch.answers().metrics()[1].decode()
+    ship = ShipWatch(Backlog(tmp_path, 1000))
+    shown = b"".join(one.answers().metrics()[1] for one in (watch, ship)).decode()
 
     assert [name for name in METRICS if f"# HELP {name}" not in shown] == []
 
@@ -314,6 +316,52 @@ def test_the_backlog_of_a_spool_is_measured_from_its_files(tmp_path):
 
     assert (found.writers, found.oldest_seconds) == (1, 42.0)
     assert found.bytes >= 4096
+
+
+SHIPPED = dict(chunks=0, records=0, bytes=0, dropped_bytes=0, retries=0, failing="", refused=False)
+
+
+def test_a_shipper_tells_what_it_ships_and_why_it_does_not(tmp_path):
+    clock, now = Clock(), Clock()
+    watch = ShipWatch(Backlog(tmp_path, clock=clock, now=now), clock=clock)
+    before = watch.vitals.alive(), watch.ready()
+    watch.tell(**{**SHIPPED, "chunks": 2, "records": 3, "bytes": 40, "dropped_bytes": 7})
+    well = watch.ready()
+    failing = {**SHIPPED, "records": 3, "retries": 1, "failing": "no broker answers"}
+    watch.tell(**failing)
+    clock.now += 31
+    watch.tell(**{**failing, "retries": 2})
+    shown = watch.answers().metrics()[1].decode()
+
+    assert before == ("", "not connected to its source yet")
+    assert well == ""
+    assert watch.ready() == "shipping has failed for 31 s: no broker answers"
+    assert 'loghaul_shipper_retries_total{reason="failed"} 2.0' in shown
+    assert "loghaul_shipper_records_total 3.0" in shown
+    watch.tell(**{**SHIPPED, "records": 4, "retries": 2})
+    assert watch.ready() == ""
+
+
+def test_a_shipper_that_moves_nothing_of_what_waits_is_not_ready(tmp_path):
+    clock, now = Clock(), Clock()
+    writer = SpoolWriter(tmp_path, {"run.id": "r"})
+    writer.append(writer.stream("stdout", "text", "a"), b"x\n", time_us=int(now.now * 1e6))
+    watch = ShipWatch(Backlog(tmp_path, clock=clock, now=now), clock=clock)
+    watch.tell(**SHIPPED)
+    fresh = watch.ready()
+    clock.now, now.now = clock.now + 31, now.now + 31
+    watch.tell(**SHIPPED)
+    writer.close()
+
+    assert fresh == ""
+    assert "has waited for 31 s" in watch.ready()
+
+
+def test_a_worker_that_waits_for_its_brokers_is_alive_but_not_ready(bench):
+    bench.clock.now += 3600
+
+    assert bench.watch.vitals.alive() == ""
+    assert bench.watch.ready() == "not connected to its source yet"
 
 
 @pytest.mark.parametrize(
