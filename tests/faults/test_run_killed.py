@@ -156,6 +156,7 @@ def test_after_three_deaths_the_output_is_copied_and_the_rest_is_a_gap(start, tm
     missing = sum(gap.length for name, gap in gaps if name == "stdout")
     assert len(OUT) == len(data.get("stdout", b"")) + missing == ends["stdout"].length
     assert missing > 0
+    assert "only copied: the pump had died 3 times" in {gap.reason for _, gap in gaps}
 
 
 @pytest.mark.parametrize("seed", ROUNDS)

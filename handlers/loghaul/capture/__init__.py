@@ -16,8 +16,9 @@ What holds
   the execution log, and nowhere in CMD's output.
 
 Choices, where a user could expect one or the other
-- A blocked reader (Ctrl-S, `| less`) blocks CMD once the pipes are full, as without us; each stream
-  only by its own reader.
+- A blocked reader (Ctrl-S, `| less`) blocks CMD once the pipes are full, as without us, only later:
+  spooling runs up to 1 MiB ahead of the reader (64 KiB of a terminal), and CMD's own pipe holds
+  more. Each stream is held up by its own reader only.
 - A reader that has gone (`| head`): what the pipe holds is still spooled, then the stream is
   closed, so CMD gets its SIGPIPE as without us. A terminal that has gone (EIO) does not: CMD goes
   on, and is captured. A full disk below the user's own file: capture goes on, and the execution

@@ -23,10 +23,11 @@ class Field(IntEnum):
     PHASE = 0
     LENGTH = 1  # bytes in the current cycle
     AT = 2  # end of the stream before this cycle was appended
-    POSITION = 3  # of the user's file before this cycle was copied
+    BASE = 3  # what the user's output had before the step that is under way
     EOF = 4
     ACTIVE_NS = 5  # monotonic time of the last byte
     UNFORWARDED = 6  # bytes that the user's own output refused
+    STEP = 7  # twice the bytes of this cycle that it has; plus one while a step is under way
 
 
 class Board:

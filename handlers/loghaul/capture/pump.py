@@ -18,11 +18,12 @@ from typing import Any, Optional
 from loghaul import background
 from loghaul.capture import control, door
 from loghaul.capture.board import Board, Field
-from loghaul.capture.job import INFO, LOG, STATUS, Job
+from loghaul.capture.job import INFO, LOG, MAX_DEATHS, STATUS, Job
 from loghaul.capture.lifecycle import STATUS_WORDS, Lifecycle
-from loghaul.capture.pipes import open_source
+from loghaul.capture.output import Outputs
+from loghaul.capture.pipes import RANK_PIPE_BYTES, open_source
 from loghaul.capture.sink import NoSink, SpoolSink, open_sink
-from loghaul.capture.source import Plumbing, Source, identity
+from loghaul.capture.source import Plumbing, Source
 
 _WORKER_IDLE_SECONDS = 5.0  # one started less than this ago is still there
 _FAULT = 70  # exit code of a pump that gave up: the guard starts another
@@ -50,7 +51,8 @@ class Pump:
         self._ended: Optional[dict[str, Any]] = None
         self._ended_at = 0.0
         self._rows = {source.name: source.row for source in plumbing}
-        self._output_locks: dict[tuple[int, int], threading.Lock] = {}
+        self._queues = {one.output: (one.queue_read, one.queue_write) for one in plumbing}
+        self._outputs = Outputs()
         self._stream_locks: dict[int, threading.Lock] = {}
         self._running: dict[threading.Thread, Source] = {}
 
@@ -61,8 +63,8 @@ class Pump:
         self._wake_read, self._wake_write = os.pipe()
         os.set_blocking(self._wake_write, False)
         self._open_sink()
-        for plumbing in self._plumbing:
-            self._start(plumbing)
+        for source in [self._source(plumbing) for plumbing in self._plumbing]:
+            self._start(source)
         worker_asked_at = time.monotonic()
         if self._generation == 0:
             background.start(self._job.settings)
@@ -88,6 +90,7 @@ class Pump:
             wanted.add(self._listener.fileno())
         for one in self._plumbing:
             wanted |= {one.read_end, one.private_read, one.private_write}
+            wanted |= {one.queue_read, one.queue_write}
         null = os.open(os.devnull, os.O_RDWR)
         os.dup2(null, 0)
         for name in os.listdir("/proc/self/fd"):
@@ -100,7 +103,9 @@ class Pump:
 
     def _open_sink(self) -> None:
         self.sink: SpoolSink | NoSink
-        self.sink, lock, problem = open_sink(self._job, self._board, self._plumbing, self._lock)
+        self.sink, lock, problem = open_sink(
+            self._job, self._board, self._plumbing, self._lock, self._missing_reason()
+        )
         self.life = Lifecycle(self._job.settings.node, (LOG, INFO, STATUS), self._append)
         if lock is not None and self._lock < 0:
             # It waits there unread: so the guard holds the lock too, if this process dies.
@@ -108,16 +113,21 @@ class Pump:
         if problem:
             control.send(self._guard, {"problem": problem})
 
+    def _missing_reason(self) -> str:
+        if self._generation < MAX_DEATHS:
+            return "could not be kept when a pump was replaced"
+        return f"only copied: the pump had died {self._generation} times"
+
     def _append(self, row: int, data: bytes, time_us: int) -> None:
         self.sink.append(row, data, time_us)
         self._board.set_end(row, self._board.end(row) + len(data))
 
-    def _start(self, plumbing: Plumbing) -> None:
-        if self._board.get(plumbing.slot, Field.EOF):
-            return
-        output_lock = self._output_locks.setdefault(identity(plumbing.output), threading.Lock())
+    def _source(self, plumbing: Plumbing) -> Source:
+        output = self._outputs.of(plumbing.output, (plumbing.queue_read, plumbing.queue_write))
         stream_lock = self._stream_locks.setdefault(plumbing.row, threading.Lock())
-        source = Source(plumbing, self._board, self.sink, stream_lock, output_lock)
+        return Source(plumbing, self._board, self.sink, stream_lock, output)
+
+    def _start(self, source: Source) -> None:
         thread = threading.Thread(target=self._work, args=(source,), daemon=True)
         self._running[thread] = source
         thread.start()
@@ -171,7 +181,7 @@ class Pump:
             if lost:
                 self.life.say("warning", f"{lost} bytes of {source.plumbing.name} were kept, but "
                               "the reader of our output did not take them")  # fmt: skip
-            if source.reader_gone:
+            if source.output.gone:
                 self._shut(source.plumbing)
 
     def _shut(self, plumbing: Plumbing) -> None:
@@ -230,7 +240,8 @@ class Pump:
         self._board.buffer(slot)[0]  # IndexError: no slot is left
         row = self._rows.setdefault(name, max(*self._rows.values(), STATUS) + 1)
         output = 1 if iostream == "stdout" else 2
-        plumbing, theirs = open_source(slot, row, output, name, path, self._job.pty)
+        ends = (slot, row, output, self._queues[output], name, path, self._job.pty)
+        plumbing, theirs = open_source(*ends, pipe_bytes=RANK_PIPE_BYTES)
         descriptors = [plumbing.read_end, plumbing.private_read, plumbing.private_write]
         about = {"source": list(plumbing)}
         self._board.sources = slot + 1
@@ -240,7 +251,7 @@ class Pump:
         if iostream == request.streams[0]:
             now_us = time.time_ns() // 1000
             self.life.process(f"rank_{request.rank}", request.pid, path, now_us)
-        self._start(plumbing)
+        self._start(self._source(plumbing))
         return theirs
 
     # End

@@ -1,34 +1,29 @@
 """A source: one read end, from which bytes go to a stream of the spool and to the user's output.
 
-A cycle has five phases. Between CMD's pipe and the user's output lies a private pipe that guard and
+A cycle has four phases. Between CMD's pipe and the shared buffer lies a private pipe that guard and
 pump both hold, so at every instant each byte is in exactly one place that outlives the pump:
 
-    FILL    splice CMD's pipe -> private pipe      bytes are in one pipe or the other
-    READ    private pipe -> shared buffer          still in the pipe, or all in the buffer
-    SPOOL   buffer -> spool                        the stream's end tells if it was appended
-    LOAD    buffer -> private pipe                 the pipe is empty, or holds all
-    SEND    splice private pipe -> user's output   what is still in the pipe was not sent
+    FILL     splice CMD's pipe -> private pipe     bytes are in one pipe or the other
+    READ     private pipe -> shared buffer         still in the pipe, or all in the buffer
+    SPOOL    buffer -> spool                       the stream's end tells if it was appended
+    FORWARD  buffer -> the user's output           STEP tells how much of it is there (see `output`)
 
-A new pump reads the phase and the private pipe's fill, and goes on at the very byte. A regular file
-cannot always be spliced to: there COPY replaces LOAD and SEND, and the file's position tells how
-much was written. Where neither works (BARE), a cycle that was interrupted counts as copied.
+A new pump reads the phase, and goes on at the very byte. What waits in the output's queue is sent
+between the cycles, so a slow reader holds up the spool only when the queue is full.
 """
 
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import select
-import stat
-import struct
-import termios
 import threading
 import time
 from enum import IntEnum
 from typing import NamedTuple, Protocol
 
 from loghaul.capture.board import BUFFER_BYTES, Board, Field
+from loghaul.capture.output import Output, fill_of
 
 #: A burst of small writes is met after this pause: ten times fewer system calls on both sides.
 BURST_PAUSE_SECONDS = 0.001
@@ -42,10 +37,7 @@ class Phase(IntEnum):
     FILL = 0
     READ = 1
     SPOOL = 2
-    LOAD = 3
-    SEND = 4
-    COPY = 5
-    BARE = 6
+    FORWARD = 3
 
 
 class Sink(Protocol):
@@ -63,21 +55,12 @@ class Plumbing(NamedTuple):
     read_end: int
     private_read: int
     private_write: int
+    queue_read: int  # shared by all sources that end in one output
+    queue_write: int
     output: int  # the user's own descriptor: 1 or 2
     name: str  # of the stream
     path: str  # of the file it is shown in
     iostream: str
-
-
-def fill_of(descriptor: int) -> int:
-    """Return how many bytes can be read from it now."""
-    return int(struct.unpack("i", fcntl.ioctl(descriptor, termios.FIONREAD, b"\0\0\0\0"))[0])
-
-
-def identity(descriptor: int) -> tuple[int, int]:
-    """Return what tells two files apart: device and inode."""
-    status = os.fstat(descriptor)
-    return status.st_dev, status.st_ino
 
 
 class Source:
@@ -89,32 +72,34 @@ class Source:
         board: Board,
         sink: Sink,
         stream_lock: threading.Lock,
-        output_lock: threading.Lock,
+        output: Output,
     ) -> None:
+        """Take stock of what a dead pump left: make all sources before one of them runs."""
         self.plumbing = plumbing
-        self.reader_gone = False
+        self.output = output
         self._board = board
         self._sink = sink
         self._stream_lock = stream_lock
-        self._output_lock = output_lock
         self._buffer = board.buffer(plumbing.slot)
-        self._copy = stat.S_ISREG(os.fstat(plumbing.output).st_mode)
-        self._sendable = not self._copy
         self._last_ns = 0
-        self._forwarding = True
+        self._has_turn = False
+        self._settle()
+        self._mine = output.added  # what this source added lies before it
 
     def run(self) -> None:
         """Finish an interrupted cycle, then work until the end of the input."""
         length = self._resume()
         while length:
             length = self._cycle()
-        if self._output_lock_held:
-            self._release_output()
+        if self._has_turn:
+            self._release_turn()
+        while self._is_behind():
+            self.output.wait()
+            self.output.send()
+        self._count_lost()
         self._set(Field.EOF, 1)
 
     # One cycle
-
-    _output_lock_held = False
 
     def _cycle(self) -> int:
         length = self._fill()
@@ -127,11 +112,13 @@ class Source:
         """Wait for bytes and take them into the private pipe; 0 at the end of the input."""
         now = time.monotonic_ns()
         burst = now - self._last_ns < _BURST_NS and self._get(Field.LENGTH) < _BURST_BYTES
-        if burst and not self._output_lock_held:
+        if burst and not self._has_turn:
             time.sleep(BURST_PAUSE_SECONDS)
         plumbing = self.plumbing
         while True:
-            if self.reader_gone and not self._left():
+            if self._is_behind():
+                self._send_until_input()
+            if self.output.gone and not self._left():
                 return 0
             try:
                 length = os.splice(plumbing.read_end, plumbing.private_write, BUFFER_BYTES)
@@ -144,6 +131,18 @@ class Source:
                 length = self._take()
             self._last_ns = time.monotonic_ns()
             return length
+
+    def _is_behind(self) -> bool:
+        """Return whether the user's output has not taken all that this source gave it."""
+        return self.output.sent < self._mine
+
+    def _send_until_input(self) -> None:
+        while self._is_behind():
+            waits = self.output.wait(self.plumbing.read_end)
+            self.output.send()
+            if waits:
+                break
+        self._count_lost()
 
     def _take(self) -> int:
         """Fill without splice, on kernels that cannot splice from a pty."""
@@ -168,32 +167,48 @@ class Source:
             self._set(Field.AT, self._board.end(row))
             self._set(Field.PHASE, Phase.SPOOL)
             self._sink.append(row, self._buffer[:length], time_us)
-            self._spooled(length)
+            self._board.set_end(row, self._get(Field.AT) + length)
+        self._from_spooled(length)
+
+    def _from_spooled(self, length: int) -> None:
+        self._set(Field.STEP, 0)
+        self._set(Field.PHASE, Phase.FORWARD)
         self._forward(length)
 
-    def _spooled(self, length: int) -> None:
-        self._board.set_end(self.plumbing.row, self._get(Field.AT) + length)
-        self._set(Field.PHASE, Phase.LOAD)
-
     def _forward(self, length: int) -> None:
-        """Copy the buffer to the user's output. It keeps the lock in the middle of a line."""
-        if not self._forwarding:
-            self._set(Field.PHASE, Phase.FILL)
-            return
-        if not self._output_lock_held:
-            self._output_lock.acquire()
-            self._output_lock_held = True
-        try:
-            self._load(length)
-        except OSError as error:
-            self._refused(error, length)
+        """Give the buffer to the user's output. It keeps its turn in the middle of a line."""
+        if not self._has_turn:
+            self.output.turn.acquire()
+            self._has_turn = True
+        while (done := self._get(Field.STEP) >> 1) < length:
+            if not self.output.forwarding:
+                self._set(Field.UNFORWARDED, self._get(Field.UNFORWARDED) + length - done)
+                break
+            self.output.add(self._buffer[done:length], self._step_began, self._step_done)
+            if self._get(Field.STEP) >> 1 < length:
+                self.output.wait()
+        self._mine = self.output.added
+        self._count_lost()
         self._set(Field.PHASE, Phase.FILL)
         if self._buffer[length - 1] == 10 or not self._left():
-            self._release_output()
+            self._release_turn()
 
-    def _release_output(self) -> None:
-        self._output_lock_held = False
-        self._output_lock.release()
+    def _step_began(self, base: int) -> None:
+        self._set(Field.BASE, base)
+        self._set(Field.STEP, self._get(Field.STEP) | 1)
+
+    def _step_done(self, count: int) -> None:
+        """One store tells how far it is and that no step is under way."""
+        self._set(Field.STEP, ((self._get(Field.STEP) >> 1) + count) << 1)
+
+    def _count_lost(self) -> None:
+        lost = self.output.take_lost()
+        if lost:
+            self._set(Field.UNFORWARDED, self._get(Field.UNFORWARDED) + lost)
+
+    def _release_turn(self) -> None:
+        self._has_turn = False
+        self.output.turn.release()
 
     def _left(self) -> int:
         """Return how many bytes wait in CMD's pipe."""
@@ -202,59 +217,14 @@ class Source:
         except OSError:
             return 0
 
-    def _load(self, length: int) -> None:
-        if self._copy:
-            self._set(Field.POSITION, os.lseek(self.plumbing.output, 0, os.SEEK_CUR))
-            self._set(Field.PHASE, Phase.COPY)
-            self._write(self._buffer[:length])
-        elif self._sendable:
-            os.write(self.plumbing.private_write, self._buffer[:length])
-            self._set(Field.PHASE, Phase.SEND)
-            self._send()
-        else:
-            self._set(Field.PHASE, Phase.BARE)
-            self._write(self._buffer[:length])
-
-    def _send(self) -> None:
-        """Splice what the private pipe holds to the user's output."""
-        left = fill_of(self.plumbing.private_read)
-        while left:
-            try:
-                left -= os.splice(self.plumbing.private_read, self.plumbing.output, left)
-            except BlockingIOError:
-                self._wait_writable()
-            except OSError as error:
-                if error.errno != errno.EINVAL:
-                    raise
-                self._sendable = False
-                self._set(Field.PHASE, Phase.BARE)
-                self._write(memoryview(os.read(self.plumbing.private_read, left)))
-                return
-
-    def _write(self, data: memoryview) -> None:
-        while data:
-            try:
-                data = data[os.write(self.plumbing.output, data) :]
-            except BlockingIOError:
-                self._wait_writable()
-
-    def _wait_writable(self) -> None:
-        """Somebody made the user's output non-blocking; wait as a blocking write would."""
-        poll = select.poll()
-        poll.register(self.plumbing.output, select.POLLOUT)
-        poll.poll(1000)
-
-    def _refused(self, error: OSError, length: int) -> None:
-        """The user's output does not take the bytes: stop copying, or go on without these."""
-        waiting = fill_of(self.plumbing.private_read)
-        if waiting:
-            os.read(self.plumbing.private_read, waiting)
-        self._set(Field.UNFORWARDED, self._get(Field.UNFORWARDED) + (waiting or length))
-        if error.errno == errno.EPIPE:
-            self.reader_gone = True
-        self._forwarding = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-
     # After the death of another pump
+
+    def _settle(self) -> None:
+        """Find out how far a step came in which the last pump died."""
+        step = self._get(Field.STEP)
+        if self._get(Field.PHASE) == Phase.FORWARD and step & 1:
+            moved = max(0, self.output.moved(self._get(Field.BASE)))
+            self._set(Field.STEP, min((step >> 1) + moved, self._get(Field.LENGTH)) << 1)
 
     def _resume(self) -> int:
         """Finish the cycle in which the last pump died; 0 at the end of the input."""
@@ -266,12 +236,8 @@ class Source:
             self._from_read(length)
         elif phase in (Phase.READ, Phase.SPOOL):
             self._resume_spool(phase, length)
-        elif phase is Phase.LOAD and not waiting:
+        elif phase is Phase.FORWARD:
             self._forward(length)
-        elif phase in (Phase.LOAD, Phase.SEND):
-            self._resume_send(waiting)
-        elif phase is Phase.COPY:
-            self._resume_copy(length)
         self._set(Field.PHASE, Phase.FILL)
         return 0 if self._get(Field.EOF) else 1
 
@@ -279,26 +245,9 @@ class Source:
         """The bytes are in the buffer; `Sink` was told where the stream ends in the spool."""
         row = self.plumbing.row
         if phase is Phase.SPOOL and self._board.end(row) >= self._get(Field.AT) + length:
-            self._set(Field.PHASE, Phase.LOAD)
-            self._forward(length)
+            self._from_spooled(length)
         else:
             self._from_spool(length, time.time_ns() // 1000)
-
-    def _resume_send(self, waiting: int) -> None:
-        self._set(Field.PHASE, Phase.SEND)
-        try:
-            with self._output_lock:
-                self._send()
-        except OSError as error:
-            self._refused(error, waiting)
-
-    def _resume_copy(self, length: int) -> None:
-        done = os.lseek(self.plumbing.output, 0, os.SEEK_CUR) - self._get(Field.POSITION)
-        try:
-            with self._output_lock:
-                self._write(self._buffer[min(max(done, 0), length) : length])
-        except OSError as error:
-            self._refused(error, length)
 
     def _get(self, name: Field) -> int:
         return self._board.get(self.plumbing.slot, name)

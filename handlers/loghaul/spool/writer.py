@@ -185,7 +185,7 @@ class SpoolWriter(Appender):
         return self._offsets[stream]
 
     def skip(self, stream: int, length: int, reason: str) -> None:
-        """Leave out bytes that never come: they are a gap, and the stream has no digest any more."""
+        """Leave out bytes that never come: they are a gap, and the stream has no digest then."""
         self._guarded(partial(self._skip, stream, length, reason, time_ns() // 1000))
 
     def _skip(self, stream: int, length: int, reason: str, time_us: int) -> None:
