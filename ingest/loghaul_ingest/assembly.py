@@ -71,8 +71,10 @@ class Partition:
         """Return the position behind everything durable, None when nothing new is."""
         position = None
         while self.items and self.items[0].done:
-            position = self.items.popleft().position
+            item = self.items.popleft()
             self.passed += 1
+            # What is one of several chunks of a record has none; the last one's counts.
+            position = position if item.position is None else item.position
         return position
 
 

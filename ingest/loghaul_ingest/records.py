@@ -106,7 +106,7 @@ def fields(line: bytes, own: bool) -> dict[str, Any] | None:
     if any(type(value) is float and abs(value) >= 2.0**63 for value in flat.values()):
         flat = dict(flatten(_parse_exactly(line) or found))
     flat = {_clean(key): _clean_value(value) for key, value in flat.items()}
-    return _own(flat) if own else _foreign(flat)
+    return _own(flat) if own else foreign_fields(flat)
 
 
 def flatten(found: dict[str, Any]) -> Iterator[tuple[str, Any]]:
@@ -135,7 +135,8 @@ def _own(flat: dict[str, Any]) -> dict[str, Any]:
     return _leveled(fields, fields.pop("log.level", None))
 
 
-def _foreign(flat: dict[str, Any]) -> dict[str, Any]:
+def foreign_fields(flat: dict[str, Any]) -> dict[str, Any]:
+    """Return the ECS fields of a flat JSON object that another logger wrote; takes it apart."""
     message = next((key for key in _MESSAGES if isinstance(flat.get(key), str)), None)
     level_key, level = _level_of(flat)
     fields: dict[str, Any] = {}

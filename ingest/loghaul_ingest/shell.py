@@ -20,10 +20,11 @@ from loghaul.errors import ChunkError
 from loghaul_ingest.assemble import Ask, Assembler, Write
 from loghaul_ingest.assembly import Seal
 from loghaul_ingest.beginnings import beginning_at
-from loghaul_ingest.block import Extent
-from loghaul_ingest.dead_letters import DeadLetters
+from loghaul_ingest.block import Block, Extent, Facts
+from loghaul_ingest.dead_letters import DeadLetters, described
 from loghaul_ingest.errors import IngestError, StoreError
-from loghaul_ingest.growing import NOTHING, Beginning, Limits
+from loghaul_ingest.foreign import Foreign, ForeignError, is_foreign
+from loghaul_ingest.growing import NOTHING, Beginning, Cut, Limits
 from loghaul_ingest.sources.base import Assigned, Fetched, Partition, Revoked, Source
 from loghaul_ingest.stores.base import Reader, Writer
 from loghaul_ingest.taps import Tap
@@ -78,13 +79,15 @@ class Worker:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`reader` is that of the same store: it gives the beginnings of lines that go on."""
-        self.core = Assembler(seal, limits, int(patience_seconds * 1e6))
+        self.core = Assembler(self._sealed, limits, int(patience_seconds * 1e6))
         self.stopping = False
+        self._seal = seal
         self._source, self._writer, self._reader = source, writer, reader
         self._letters, self._taps = dead_letters, taps
         self._pace = pace or Pace()
         self._note, self._clock = note, clock
         self._writing = Writing(writer, dead_letters, note)
+        self._foreign = Foreign(self._writing.extents, reader, note) if reader else None
         self._asking: asyncio.Task[None] | None = None
         self._busy: asyncio.Task[None] | None = None
         self._positions: dict[Partition, Any] = {}
@@ -157,32 +160,72 @@ class Worker:
                 self._pace.fetch_bytes if room else 0, timeout_seconds
             )
         except IngestError as error:
+            if error.permanent:
+                raise
             self._note("fetch failed, trying again", error=str(error))
             await asyncio.sleep(1.0)
             return 0
         fetched = 0
-        for event in events:
-            if isinstance(event, Fetched):
-                fetched += await self._take(event)
-                # A chunk is some milliseconds of work: a write that ended is followed by the next.
-                await asyncio.sleep(0)
-            elif isinstance(event, Assigned):
-                self.core.assigned(event.partition)
-            elif isinstance(event, Revoked):
-                self.core.revoked(event.partition)
-                self._positions.pop(event.partition, None)
+        try:
+            for event in events:
+                if isinstance(event, Fetched):
+                    fetched += await self._take(event)
+                    # A chunk is milliseconds of work: a write that ended is followed by the next.
+                    await asyncio.sleep(0)
+                elif isinstance(event, Assigned):
+                    self.core.assigned(event.partition)
+                elif isinstance(event, Revoked):
+                    self._revoked(event.partition)
+            for partition in self._foreign.waiting if self._foreign else ():
+                await self._take_foreign(partition)
+        except Stopped:
+            # What was not taken is not committed either: the next worker fetches it again.
+            self.stopping = True
         return fetched
 
+    def _revoked(self, partition: Partition) -> None:
+        self.core.revoked(partition)
+        self._positions.pop(partition, None)
+        if self._foreign:
+            self._foreign.revoked(partition)
+
     async def _take(self, event: Fetched) -> int:
-        chunk = self._decode(event.record)
+        if self._foreign and is_foreign(event.record):
+            try:
+                return self._foreign.take(event)
+            except ForeignError as error:
+                chunk: Chunk | str = str(error)
+        else:
+            chunk = self._decode(event.record)
+        # In the order of their positions: what waits came before this one.
+        if self._foreign and event.partition in self._foreign.waiting:
+            await self._take_foreign(event.partition)
         if isinstance(chunk, str):
             await self._bury(chunk, event)
             self.core.fetched(event.partition, event.position, None, self._now_us())
             return 1
+        self._place(event.partition, event.position, chunk)
+        return len(chunk.data) + 1
+
+    async def _take_foreign(self, partition: Partition) -> None:
+        """Place what others wrote: many records at once, each stream's as one chunk."""
+        assert self._foreign is not None
+        for position, chunk in await self._foreign.chunks(partition):
+            if chunk is None:
+                self.core.fetched(partition, position, None, self._now_us())
+            else:
+                self._place(partition, position, chunk)
+
+    def _place(self, partition: Partition, position: Any, chunk: Chunk) -> None:
         for tap in self._taps:
             self._tap(tap, chunk)
-        self.core.fetched(event.partition, event.position, chunk, self._now_us())
-        return len(chunk.data) + 1
+        self.core.fetched(partition, position, chunk, self._now_us())
+
+    def _sealed(self, facts: Facts, cut: Cut, position: int | None) -> Block:
+        """Seal a block; one of others' records notes where to go on with them."""
+        if self._foreign:
+            position = self._foreign.note_of(facts.stream, cut.offset + len(cut.data), position)
+        return self._seal(facts, cut, position)
 
     def _decode(self, record: Record | Chunk) -> Chunk | str:
         """Return the chunk, or why there is none."""
@@ -200,11 +243,11 @@ class Worker:
             self._note("a tap failed", error=f"{type(error).__name__}: {error}")
 
     async def _bury(self, reason: str, event: Fetched) -> None:
-        about = {"partition": event.partition.name, "position": str(event.position)}
+        about: dict[str, Any] = {"partition": event.partition.name, "position": event.position}
         data = b""
         if isinstance(event.record, Record):
             data = event.record.value
-            about["headers"] = str(event.record.headers)
+            about |= described(event.record, event.time_us)
         await self._writing.bury(reason, about, data)
         self.core.counts.dead_letters += 1
 
@@ -257,7 +300,10 @@ class Worker:
 
     async def commit(self) -> None:
         """Commit what is durable."""
-        self._positions.update(self.core.commits())  # type: ignore[arg-type]
+        durable = self.core.commits()
+        self._positions.update(durable)  # type: ignore[arg-type]
+        for token, position in durable.items() if self._foreign else ():
+            self._foreign.committed(token, position)  # type: ignore[union-attr, arg-type]
         self._committed_at = self._clock()
         if not self._positions:
             return

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 from loghaul.chunk import StreamKey
 from loghaul_ingest.block import Block, BlockKey, Extent, Facts
-from loghaul_ingest.dead_letters import DeadLetters
+from loghaul_ingest.dead_letters import DeadLetters, described_block
 from loghaul_ingest.errors import StoreError
 from loghaul_ingest.stores.base import Batch, Writer
 
@@ -57,8 +57,9 @@ class Writing:
         dead: dict[BlockKey, str] = {}
         for facts in batch.facts:
             await self._one_facts(facts)
+        known = {facts.stream: facts for facts in batch.facts}
         for block in batch.blocks:
-            await self._one_block(block, conflicts, dead)
+            await self._one_block(block, known.get(block.head.stream), conflicts, dead)
         return conflicts, dead
 
     async def extents(self, streams: Collection[StreamKey]) -> Mapping[StreamKey, Extent | None]:
@@ -96,7 +97,11 @@ class Writing:
             await self.bury(str(error), about, b"")
 
     async def _one_block(
-        self, block: Block, conflicts: list[BlockKey], dead: dict[BlockKey, str]
+        self,
+        block: Block,
+        facts: Facts | None,
+        conflicts: list[BlockKey],
+        dead: dict[BlockKey, str],
     ) -> None:
         bare = replace(block, words=b"", words_high=b"", fields=frozenset((UNINDEXED,)))
         reason = ""
@@ -107,8 +112,7 @@ class Writing:
                 return
             except StoreError as error:
                 reason = reason or str(error)
-        about = {"stream": str(block.head.stream), "offset": block.head.offset}
-        await self.bury(reason, about, block.data)
+        await self.bury(reason, described_block(block, facts), block.data)
         dead[block.head.key] = f"refused by the store, kept as a dead letter: {reason}"
 
     async def _insist(self, what: str, call: Callable[[], Awaitable[T]]) -> T:

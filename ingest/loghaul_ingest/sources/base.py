@@ -35,15 +35,25 @@ class Revoked(NamedTuple):
 class Fetched(NamedTuple):
     """A record, or a chunk where the source is in the same process as what cut it.
 
-    position    to be committed when this and all before it in its partition are durable
+    position    to be committed when this and all before it in its partition are durable; of
+                records that others may have written a number that grows
+    time_us     when the transport got it, microseconds; None where it does not say
     """
 
     partition: Partition
     position: Any
     record: Record | Chunk
+    time_us: int | None = None
 
 
-Event = Assigned | Revoked | Fetched
+class Lost(NamedTuple):
+    """Records of this partition are gone: what lay between the last one and the next never comes."""
+
+    partition: Partition
+    reason: str
+
+
+Event = Assigned | Revoked | Fetched | Lost
 
 
 class Source(Protocol):
