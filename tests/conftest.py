@@ -4,6 +4,8 @@ import os
 
 import pytest
 
+pytest_plugins = ["engines"]
+
 
 def pytest_addoption(parser):
     parser.addoption(

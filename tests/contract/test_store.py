@@ -76,13 +76,17 @@ STORES = {
 }
 
 
-@pytest.fixture(params=sorted(STORES))
+@pytest.fixture(params=[*sorted(STORES), "opensearch-2.19", "opensearch-3"])
 def fresh(request, tmp_path):
     """A function that opens an empty store."""
     opened = []
+    if request.param in STORES:
+        name = STORES[request.param]
+    else:
+        name = request.getfixturevalue("opensearch_stores")(request.param.partition("-")[2])
 
     def make():
-        opened.append(Store(STORES[request.param](tmp_path, len(opened))))
+        opened.append(Store(name(tmp_path, len(opened))))
         return opened[-1]
 
     yield make

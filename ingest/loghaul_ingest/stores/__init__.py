@@ -2,8 +2,9 @@
 
 A store is named by a DSN, "scheme:rest":
 
-    sqlite:///absolute/folder   files on this machine (also a plain path)
-    memory:name                 this process only, for tests
+    sqlite:///absolute/folder               files on this machine (also a plain path)
+    opensearch://[user:pw@]host:port/prefix OpenSearch 2.19 or 3; opensearch+https:// with TLS
+    memory:name                             this process only, for tests
 
 Only the two functions here know which stores there are; an implementation is imported when used.
 """
@@ -19,6 +20,8 @@ from loghaul_ingest.stores.base import Reader, Writer
 #: scheme -> module that has `open_writer(rest)` and `open_reader(rest)`.
 STORES = {
     "memory": "loghaul_ingest.stores.memory",
+    "opensearch": "loghaul_ingest.stores.opensearch",
+    "opensearch+https": "loghaul_ingest.stores.opensearch.secure",
     "sqlite": "loghaul_ingest.stores.sqlite",
 }
 
@@ -41,4 +44,11 @@ def _call(dsn: str, function: str) -> Any:
         scheme, rest = "sqlite", dsn
     if scheme not in STORES:
         raise UsageError(f"no store {scheme!r}: one of {', '.join(sorted(STORES))} is known")
-    return getattr(import_module(STORES[scheme]), function)(rest.removeprefix("//"))
+    try:
+        module = import_module(STORES[scheme])
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("loghaul"):
+            raise
+        extra = scheme.partition("+")[0]
+        raise UsageError(f"install 'loghaul[{extra}]' ({error.name} is missing)") from error
+    return getattr(module, function)(rest.removeprefix("//"))

@@ -1,0 +1,132 @@
+"""One connection to OpenSearch for reader and writer: requests, errors translated, no retries.
+
+The driver would send a failed request again at once, to the same node; whoever uses a store
+decides about that. Safe for several threads.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+from opensearchpy import OpenSearch
+from opensearchpy.exceptions import OpenSearchException
+from opensearchpy.serializer import JSONSerializer
+
+from loghaul_ingest.errors import StoreError
+from loghaul_ingest.stores.opensearch.address import Address
+from loghaul_ingest.stores.opensearch.failures import Failed, translate
+
+#: What is said about this driver is said by our errors; without this it goes to stderr.
+logging.getLogger("opensearch").addHandler(logging.NullHandler())
+
+OLDEST = (2, 12)
+CONNECTIONS = 16
+
+
+class _Json(JSONSerializer):
+    """Reads answers several times faster than the driver's own."""
+
+    def loads(self, s: str) -> Any:
+        try:
+            return orjson.loads(s)
+        except ValueError:
+            return super().loads(s)
+
+
+class Client:
+    """Requests to one store."""
+
+    def __init__(self, address: Address) -> None:
+        self.address = address
+        self.version: tuple[int, ...] = ()
+        self._checking = threading.Lock()
+        self._closed = False
+        self._driver = OpenSearch(
+            hosts=[{"host": host, "port": port} for host, port in address.hosts],
+            http_auth=(address.user, address.password) if address.user is not None else None,
+            use_ssl=address.tls,
+            timeout=address.timeout_seconds,
+            max_retries=0,
+            retry_on_timeout=False,
+            retry_on_status=(),
+            pool_maxsize=CONNECTIONS,
+            serializer=_Json(),
+            **_tls(address),
+        )
+
+    def call(
+        self,
+        method: str,
+        path: str,
+        body: bytes | Mapping[str, Any] | None = None,
+        *,
+        timeout_seconds: float | None = None,
+        **parameters: Any,
+    ) -> Any:
+        """Return the parsed answer. Raises Failed for every other than success."""
+        if self._closed:
+            raise StoreError("this store was closed")
+        if not self.version:
+            self.check()
+        return self._send(method, path, body, parameters, timeout_seconds)
+
+    def check(self) -> None:
+        """Find out what answers there. Raises Failed when it is no OpenSearch that we know."""
+        with self._checking:
+            if self.version:
+                return
+            said = self._send("GET", "/", None, {}, min(5.0, self.address.timeout_seconds))
+            version = said.get("version", {}) if isinstance(said, Mapping) else {}
+            number = version.get("number") if isinstance(version, Mapping) else None
+            if not isinstance(number, str):
+                raise Failed(
+                    f"{self.address} does not answer as OpenSearch does: is this its port?"
+                )
+            if version.get("distribution") != "opensearch":
+                raise Failed(f"{self.address} is Elasticsearch {number}: OpenSearch is needed")
+            found = tuple(int(part) for part in number.split("-")[0].split(".") if part.isdigit())
+            if found < OLDEST:
+                raise Failed(f"{self.address} is OpenSearch {number}: 2.19 or newer is needed")
+            self.version = found
+
+    def close(self) -> None:
+        """Close the connections. Idempotent."""
+        if not self._closed:
+            self._closed = True
+            self._driver.close()
+
+    def _send(
+        self,
+        method: str,
+        path: str,
+        body: Any,
+        parameters: Mapping[str, Any],
+        timeout_seconds: float | None,
+    ) -> Any:
+        params: dict[str, Any] = {name: _word(value) for name, value in parameters.items()}
+        # Said always: without it the driver takes a `timeout` meant for OpenSearch as its own.
+        params["request_timeout"] = timeout_seconds or self.address.timeout_seconds
+        if body is not None and not isinstance(body, bytes):
+            body = orjson.dumps(body)
+        try:
+            return self._driver.transport.perform_request(method, path, params=params, body=body)
+        except OpenSearchException as error:
+            raise translate(error, self.address) from error
+
+
+def _word(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _tls(address: Address) -> dict[str, Any]:
+    if not address.tls:
+        return {}
+    verify = address.options.get("verify", "yes") not in ("no", "false", "0")
+    found: dict[str, Any] = {"verify_certs": verify, "ssl_show_warn": False}
+    if "ca" in address.options:
+        found["ca_certs"] = address.options["ca"]
+    return found

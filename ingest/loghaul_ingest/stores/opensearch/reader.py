@@ -1,0 +1,235 @@
+"""The reading half. Asks for a refresh where what searches see may be too old; changes nothing."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from loghaul.chunk import StreamKey
+from loghaul_ingest.block import BlockKey, Facts, Head
+from loghaul_ingest.errors import StoreDamaged, StoreError
+from loghaul_ingest.query.proposal import Proposal
+from loghaul_ingest.runs import summarise
+from loghaul_ingest.stores import totals
+from loghaul_ingest.stores.base import RunRow, Stored, StreamRow, Tally
+from loghaul_ingest.stores.opensearch import chains, queries
+from loghaul_ingest.stores.opensearch.address import Address
+from loghaul_ingest.stores.opensearch.client import Client
+from loghaul_ingest.stores.opensearch.content import unpack
+from loghaul_ingest.stores.opensearch.failures import Failed
+from loghaul_ingest.stores.opensearch.names import Names, block_id, run_key, stream_id
+from loghaul_ingest.stores.opensearch.queries import Query
+from loghaul_ingest.stores.opensearch.searches import Hit, Search
+from loghaul_ingest.stores.opensearch.searching import Walk, asks_streams, heads_in, of_streams
+from loghaul_ingest.stores.opensearch.streams import Row, Streams
+from loghaul_ingest.stores.opensearch.tallying import Counting
+from loghaul_ingest.stores.opensearch.tombstones import Tombstones
+
+_FIRST_LOAD, _LARGEST_LOAD = 4, 64
+
+#: Streams whose bucket is remembered.
+_MOST_STREAMS = 100_000
+
+
+class OpenSearchReader:
+    """See `base.Reader`."""
+
+    def __init__(self, address: Address) -> None:
+        self._client = Client(address)
+        self._names = Names(address.prefix)
+        self._streams = Streams(self._client, self._names)
+        self._tombstones = Tombstones(self._client, self._names)
+        self._fresh_seconds = address.fresh_seconds
+        self._lock = threading.Lock()
+        self._seen_at = float("-inf")
+        self._deleted: frozenset[str] = frozenset()
+        self._buckets: OrderedDict[StreamKey, str] = OrderedDict()
+
+    def runs(self) -> Sequence[RunRow]:
+        """See `base.Reader`."""
+        self._freshen()
+        by_run: dict[str, list[StreamRow]] = {}
+        for row in self._rows(None):
+            by_run.setdefault(row.facts.stream.run, []).append(row)
+        rows = [summarise(streams) for streams in by_run.values()]
+        return sorted(rows, key=lambda row: (-row.started, row.run))
+
+    def streams(self, run: str) -> Sequence[StreamRow]:
+        """See `base.Reader`."""
+        self._freshen()
+        return sorted(self._rows([run]), key=totals.by_start)
+
+    def heads(self, stream: StreamKey, start: int = 0, end: int | None = None) -> Iterator[Head]:
+        """See `base.Reader`."""
+        self._freshen()
+        if run_key(stream.run) in self._deleted:
+            return
+        bucket = self._bucket(stream)
+        if bucket is None:
+            return
+        search = Search(self._client, self._names.blocks(bucket), [stream.run])
+        for hit in heads_in(search, stream_id(stream), start, end):
+            yield hit.head
+
+    def load(self, keys: Sequence[BlockKey]) -> Iterator[Stored]:
+        """See `base.Reader`."""
+        start, size = 0, _FIRST_LOAD
+        while start < len(keys):
+            yield from self._load(keys[start : start + size])
+            start += size
+            size = min(size * 4, _LARGEST_LOAD)
+
+    def candidates(
+        self,
+        proposal: Proposal,
+        runs: Iterable[str] | None = None,
+        before: int | None = None,
+    ) -> Iterator[Head]:
+        """See `base.Reader`."""
+        self._freshen()
+        wanted = None if runs is None else list(dict.fromkeys(runs))
+        if wanted == []:
+            return
+        chosen: set[str] | None = None
+        if asks_streams(proposal):
+            query, chosen = of_streams(proposal, [row.facts for row in self._facts(wanted)])
+        else:
+            query = queries.proposed(proposal)
+        index = self._names.blocks()
+        search = Search(self._client, index, wanted)
+        query = queries.every([query, search.chosen, queries.below("time_min", before)])
+        if query == queries.NOTHING:
+            return
+        walk = Walk(self._client, index, search, queries.without(query, self._gone()))
+        for hit in walk.heads(chosen):
+            self._note(hit)
+            yield hit.head
+
+    def tally(
+        self, runs: Iterable[str] | None, since: int | None, until: int | None, bucket_us: int
+    ) -> Mapping[StreamKey, Tally]:
+        """See `base.Reader`."""
+        self._freshen()
+        wanted = None if runs is None else list(dict.fromkeys(runs))
+        if wanted == []:
+            return {}
+        streams = {stream_id(row.facts.stream): row.facts.stream for row in self._facts(wanted)}
+        search = Search(self._client, self._names.blocks(), wanted)
+        return Counting(search, streams, self._gone()).tally(since, until, bucket_us)
+
+    def close(self) -> None:
+        """See `base.Reader`."""
+        self._client.close()
+
+    def _freshen(self) -> None:
+        """See to it that what is read is not older than it may be."""
+        with self._lock:
+            if time.monotonic() - self._seen_at < self._fresh_seconds:
+                return
+            self._refresh()
+            self._deleted = frozenset(self._tombstones.unswept())
+            self._seen_at = time.monotonic()
+
+    def _refresh(self) -> None:
+        indices = f"{self._names.blocks()},{self._names.streams}"
+        try:
+            self._client.call(
+                "POST", f"/{indices}/_refresh", ignore_unavailable=True, allow_no_indices=True
+            )
+        except Failed as error:
+            if error.status != 403:  # who may only read sees what the refresh interval gives
+                raise
+
+    def _gone(self) -> list[Query]:
+        return [{"terms": {"run": sorted(self._deleted)}}] if self._deleted else []
+
+    def _facts(self, runs: Sequence[str] | None) -> list[Row]:
+        rows = [
+            row
+            for row in self._streams.of_runs(runs)
+            if run_key(row.facts.stream.run) not in self._deleted
+        ]
+        for row in rows:
+            self._remember(row.facts.stream, row.bucket)
+        return rows
+
+    def _rows(self, runs: Sequence[str] | None) -> list[StreamRow]:
+        facts = self._facts(runs)
+        if not facts:
+            return []
+        search = Search(self._client, self._names.blocks(), runs)
+        query = queries.without(search.chosen, self._gone())
+        found = chains.sums(search, query, chains.TOTALS)
+        return [self._row(row.facts, found.get(stream_id(row.facts.stream))) for row in facts]
+
+    def _row(self, facts: Facts, sums: chains.Sums | None) -> StreamRow:
+        if sums is None:
+            nothing: dict[str, int] = {}
+            return totals.row(
+                facts, [], lines=0, progress=0, levels=nothing, time_min=None, time_max=None
+            )
+        stream = stream_id(facts.stream)
+        levels = sums.levels
+        pieces = [(0, sums.end)] if sums.end else []
+        if sums.odd or not sums.chained:
+            bucket = self._bucket(facts.stream) or "*"
+            search = Search(self._client, self._names.blocks(bucket), [facts.stream.run])
+            if sums.odd:
+                odd: Query = {"term": {"odd": True}}
+                levels |= chains.levels_of(chains.blocks_of(search, stream, odd))
+            if not sums.chained:
+                pieces = chains.pieces(search, stream)
+        return totals.row(
+            facts,
+            pieces,
+            lines=sums.number("lines"),
+            progress=sums.number("progress"),
+            levels=levels,
+            time_min=sums.number("time_min"),
+            time_max=sums.number("time_max"),
+        )
+
+    def _load(self, keys: Sequence[BlockKey]) -> Iterator[Stored]:
+        docs = []
+        for key in keys:
+            bucket = self._bucket(key.stream)
+            if bucket is not None and run_key(key.stream.run) not in self._deleted:
+                docs.append(
+                    {
+                        "_index": self._names.blocks(bucket),
+                        "_id": block_id(stream_id(key.stream), key.offset),
+                        "routing": run_key(key.stream.run),
+                        "stored_fields": ["content"],
+                    }
+                )
+        if not docs:
+            return
+        for one in self._client.call("POST", "/_mget", {"docs": docs})["docs"]:
+            if one.get("found"):
+                if "fields" not in one:
+                    raise StoreDamaged(f"block {one['_id']} of {one['_index']} has lost its bytes")
+                yield unpack(one["fields"]["content"][0])
+            elif "error" in one and one["error"].get("type") != "index_not_found_exception":
+                raise StoreError(f"OpenSearch cannot read a block: {one['error'].get('reason')}")
+
+    def _bucket(self, stream: StreamKey) -> str | None:
+        with self._lock:
+            bucket = self._buckets.get(stream)
+        if bucket is None:
+            row = self._streams.get([stream]).get(stream)
+            if row is None:
+                return None
+            bucket = row.bucket
+            self._remember(stream, bucket)
+        return bucket
+
+    def _note(self, hit: Hit) -> None:
+        self._remember(hit.head.stream, self._names.bucket(hit.home))
+
+    def _remember(self, stream: StreamKey, bucket: str) -> None:
+        with self._lock:
+            self._buckets[stream] = bucket
+            if len(self._buckets) > _MOST_STREAMS:
+                self._buckets.popitem(last=False)

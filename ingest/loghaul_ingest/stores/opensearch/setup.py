@@ -1,0 +1,168 @@
+"""Templates and indices: made when absent, and never written to when they are not what they must.
+
+    make(client, ...)     create what is absent; idempotent
+    check(client, ...)    what is wrong, as sentences that say how to mend it
+
+A writer is refused when a template is newer or was changed, or an index acknowledges what is not
+on disk. Sizes (shards, replicas, refresh interval, allocation) are the operator's to change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+from loghaul_ingest.errors import StoreError
+from loghaul_ingest.stores.opensearch.client import Client
+from loghaul_ingest.stores.opensearch.failures import Failed
+from loghaul_ingest.stores.opensearch.mapping import VERSION, Template, templates
+from loghaul_ingest.stores.opensearch.names import Names
+
+#: Settings that make a store what it is; all others may be changed.
+_OURS = ("index.translog.durability", "index.analysis.")
+_EXISTS = "resource_already_exists_exception"
+
+
+class Finding(NamedTuple):
+    """Something about a cluster. `fatal`: a writer must not start."""
+
+    fatal: bool
+    text: str
+
+
+class Unsafe(StoreError):
+    """The cluster is set up so that a promise would break; the message says how to mend it."""
+
+    permanent = True
+
+
+def ready(client: Client, names: Names) -> list[str]:
+    """Make what is absent; return warnings. Raises Unsafe."""
+    make(client, names)
+    found = check(client, names)
+    for finding in found:
+        if finding.fatal:
+            raise Unsafe(finding.text)
+    return [finding.text for finding in found]
+
+
+def make(client: Client, names: Names) -> list[str]:
+    """Create the templates and indices that are absent; return their names."""
+    made = []
+    for name, template in wanted(client, names).items():
+        if _template(client, name) is None:
+            client.call("PUT", f"/_index_template/{name}", template)
+            made.append(name)
+    for index in (names.streams, names.runs):
+        if create_index(client, index):
+            made.append(index)
+    return made
+
+
+def create_index(client: Client, index: str) -> bool:
+    """Create an index from its template; False when it is there already."""
+    if client.call("HEAD", f"/{index}"):  # the driver makes False of a 404
+        return False
+    try:
+        client.call("PUT", f"/{index}")
+    except Failed as error:
+        if error.kind == _EXISTS:
+            return False
+        raise
+    return True
+
+
+def check(client: Client, names: Names) -> list[Finding]:
+    """Return what is to be said about the cluster; nothing is changed."""
+    found: list[Finding] = []
+    for name, template in wanted(client, names).items():
+        found += _compared(name, template, _template(client, name))
+    return [*found, *_of_indices(client, names)]
+
+
+def wanted(client: Client, names: Names) -> dict[str, Template]:
+    """Return the templates as this version makes them."""
+    options = client.address.options
+    return templates(names, int(options.get("shards", 1)), options.get("replicas"))
+
+
+def _template(client: Client, name: str) -> Template | None:
+    try:
+        reply = client.call("GET", f"/_index_template/{name}", flat_settings=True)
+    except Failed as error:
+        if error.status == 404:
+            return None
+        raise
+    found: Template = reply["index_templates"][0]["index_template"]
+    return found
+
+
+def _compared(name: str, ours: Template, theirs: Template | None) -> Iterator[Finding]:
+    if theirs is None:
+        yield Finding(True, f"the index template {name} is absent: run `loghaul setup`")
+        return
+    version = theirs.get("version")
+    if isinstance(version, int) and version > VERSION:
+        yield Finding(
+            True,
+            f"the index template {name} has version {version}, this loghaul knows {VERSION}: "
+            "install the newer loghaul here too",
+        )
+        return
+    template = theirs.get("template", {})
+    drifted = [
+        "mappings" if template.get("mappings") != ours["template"]["mappings"] else "",
+        "settings" if _guarded(template) != _guarded(ours["template"]) else "",
+        "patterns" if theirs.get("index_patterns") != ours["index_patterns"] else "",
+    ]
+    if any(drifted) or version != VERSION:
+        what = ", ".join(filter(None, drifted)) or "version"
+        yield Finding(
+            True,
+            f"the index template {name} was changed ({what}): restore it by deleting it "
+            f"(DELETE /_index_template/{name}) and starting again, which makes it anew",
+        )
+
+
+def _guarded(template: Mapping[str, Any]) -> dict[str, str]:
+    flat = dict(_flat("", template.get("settings", {})))
+    return {name: value for name, value in flat.items() if name.startswith(_OURS)}
+
+
+def _flat(path: str, value: Any) -> Iterator[tuple[str, str]]:
+    if isinstance(value, Mapping):
+        for name, inner in value.items():
+            yield from _flat(f"{path}.{name}" if path else str(name), inner)
+    else:
+        yield path, str(value)
+
+
+def _of_indices(client: Client, names: Names) -> Iterator[Finding]:
+    reply = client.call(
+        "GET",
+        f"/{names.blocks()},{names.streams},{names.runs}/_settings",
+        flat_settings=True,
+        ignore_unavailable=True,
+        allow_no_indices=True,
+    )
+    nodes = None
+    for index, found in sorted(reply.items()):
+        settings = found.get("settings", {})
+        if settings.get("index.translog.durability", "request") != "request":
+            yield Finding(
+                True,
+                f"the index {index} acknowledges writes before they are on disk: PUT "
+                f'/{index}/_settings {{"index.translog.durability": "request"}}',
+            )
+        if settings.get("index.number_of_replicas") == "0":
+            nodes = nodes or _data_nodes(client)
+            if nodes > 1:
+                yield Finding(
+                    False,
+                    f"the index {index} has no replica although there are {nodes} data nodes: a "
+                    "lost disk loses its blocks",
+                )
+
+
+def _data_nodes(client: Client) -> int:
+    return int(client.call("GET", "/_cluster/health")["number_of_data_nodes"])

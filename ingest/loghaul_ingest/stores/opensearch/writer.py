@@ -1,0 +1,242 @@
+"""The writing half: the event loop goes on while threads build bodies and wait for answers.
+
+Requests go through the driver's blocking client in threads of our own: bodies of megabytes are
+built and sent without holding up the loop whose heartbeats keep partitions (the asynchronous
+client copies such a body on the loop, and warns of it), and a writer serves whatever loop calls.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from loghaul.chunk import StreamKey
+from loghaul_ingest.block import Block, BlockKey, Extent, Facts
+from loghaul_ingest.errors import StoreError
+from loghaul_ingest.stores import totals
+from loghaul_ingest.stores.base import Batch
+from loghaul_ingest.stores.opensearch import bulk, chains, setup
+from loghaul_ingest.stores.opensearch.address import Address
+from loghaul_ingest.stores.opensearch.client import Client
+from loghaul_ingest.stores.opensearch.compacting import Compactor
+from loghaul_ingest.stores.opensearch.documents import action, document
+from loghaul_ingest.stores.opensearch.names import Names, run_key, stream_id
+from loghaul_ingest.stores.opensearch.searches import Search
+from loghaul_ingest.stores.opensearch.streams import Row, Streams
+from loghaul_ingest.stores.opensearch.tombstones import Tombstones
+
+#: Bulk requests under way at once: while OpenSearch indexes one the next is built and sent.
+IN_FLIGHT = 2
+#: Raw bytes of blocks per bulk request.
+SHARE_BYTES = 1536 * 1024
+
+#: Streams whose bucket is remembered.
+_MOST_STREAMS = 100_000
+
+_T = TypeVar("_T")
+
+
+class OpenSearchWriter:
+    """See `base.Writer`. Any number of them may write one store, from any machine."""
+
+    def __init__(self, address: Address) -> None:
+        self._client = Client(address)
+        self._names = Names(address.prefix)
+        self._streams = Streams(self._client, self._names)
+        self._tombstones = Tombstones(self._client, self._names)
+        self._buckets: OrderedDict[StreamKey, str] = OrderedDict()
+        self._made: set[str] = set()
+        self._lock = threading.Lock()
+        self._process = os.getpid()
+        self._closed = False
+        try:
+            self.warnings = setup.ready(self._client, self._names)
+            self._tombstones.sweep()
+        except BaseException:
+            self._client.close()
+            raise
+        self._work = ThreadPoolExecutor(2, thread_name_prefix="loghaul-store")
+        self._bulks = ThreadPoolExecutor(IN_FLIGHT, thread_name_prefix="loghaul-bulk")
+
+    async def extents(self, streams: Collection[StreamKey]) -> Mapping[StreamKey, Extent | None]:
+        """See `base.Writer`."""
+        return await self._do(lambda: self._extents(list(streams)))
+
+    async def write(self, batch: Batch) -> Sequence[BlockKey]:
+        """See `base.Writer`. What an error leaves unwritten may be a part: the batch comes again,
+        and what was written is told as standing there.
+        """
+        return await self._do(lambda: self._write(batch))
+
+    async def compact(self, stream: StreamKey) -> int:
+        """See `base.Writer`."""
+        return await self._do(lambda: self._compact(stream))
+
+    async def delete_run(self, run: str) -> bool:
+        """See `base.Writer`."""
+        return await self._do(lambda: self._delete(run))
+
+    async def close(self) -> None:
+        """See `base.Writer`."""
+        if self._closed:
+            return
+        self._closed = True
+        await asyncio.to_thread(self._close)
+
+    async def _do(self, work: Callable[[], _T]) -> _T:
+        if self._closed:
+            raise StoreError("this writer was closed")
+        if os.getpid() != self._process:
+            raise StoreError("a writer does not survive a fork: open one in the child")
+        return await asyncio.get_running_loop().run_in_executor(self._work, work)
+
+    # Below: in threads.
+
+    def _close(self) -> None:
+        self._work.shutdown()
+        self._bulks.shutdown()
+        self._client.close()
+
+    def _extents(self, streams: Sequence[StreamKey]) -> dict[StreamKey, Extent | None]:
+        deleted = self._tombstones.among({key.run for key in streams})
+        found: dict[StreamKey, Extent | None] = {}
+        for key in streams:
+            found[key] = None if key.run in deleted else Extent()
+        rows = self._streams.get(key for key in streams if key.run not in deleted)
+        buckets: dict[str, list[StreamKey]] = {}
+        for key, row in rows.items():
+            self._remember(key, row.bucket)
+            buckets.setdefault(row.bucket, []).append(key)
+        for bucket, keys in buckets.items():
+            found.update(self._stored(self._names.blocks(bucket), keys))
+        return found
+
+    def _stored(self, index: str, keys: Sequence[StreamKey]) -> Iterator[tuple[StreamKey, Extent]]:
+        """Yield what lies in an index of streams, seen after a refresh, on primaries."""
+        self._client.call("POST", f"/{index}/_refresh", ignore_unavailable=True)
+        for start in range(0, len(keys), chains.PAGE):
+            part = keys[start : start + chains.PAGE]
+            search = Search(self._client, index, {key.run for key in part}, primaries=True)
+            query = {"terms": {"stream": [stream_id(key) for key in part]}}
+            found = chains.sums(search, query, chains.COUNTERS)
+            for key in part:
+                stream = stream_id(key)
+                yield key, chains.extent(search, stream, found.get(stream))
+
+    def _write(self, batch: Batch) -> list[BlockKey]:
+        runs = {block.head.stream.run for block in batch.blocks}
+        deleted = self._tombstones.among(runs | {facts.stream.run for facts in batch.facts})
+        blocks = [block for block in batch.blocks if block.head.stream.run not in deleted]
+        self._settle(blocks, [facts for facts in batch.facts if facts.stream.run not in deleted])
+        stood = [block.head.key for block in batch.blocks if block.head.stream.run in deleted]
+        outcome = bulk.Outcome()
+        for one in self._bulks.map(self._create, shares(blocks)):
+            outcome.join(one)
+        if outcome.missing:
+            for index in outcome.missing:
+                setup.create_index(self._client, index)
+        outcome.check()
+        return stood + outcome.stood
+
+    def _settle(self, blocks: Sequence[Block], facts: Sequence[Facts]) -> None:
+        """Store facts, and see to it that the bucket of every block's stream is known."""
+        told = {one.stream for one in facts}
+        unknown: dict[StreamKey, Facts] = {}
+        with self._lock:
+            for block in blocks:
+                key = block.head.stream
+                if key not in told and key not in self._buckets and key not in unknown:
+                    # Blocks without facts are kept all the same, should no document be there.
+                    unknown[key] = totals.facts_of(block.head)
+        if not told and not unknown:
+            return
+        known = self._streams.get([*told, *unknown])
+        missing = [one for key, one in unknown.items() if key not in known]
+        self._remember_all(known)
+        made = self._streams.put([*facts, *missing], known)
+        for bucket in sorted(set(made.values())):
+            self._make_bucket(bucket)
+        for key, bucket in made.items():
+            self._remember(key, bucket)
+        if any(key not in known for key in made):
+            # Another worker may have been first, with another start: its bucket counts.
+            self._remember_all(self._streams.get(key for key in made if key not in known))
+
+    def _make_bucket(self, bucket: str) -> None:
+        if bucket not in self._made:
+            setup.create_index(self._client, self._names.blocks(bucket))
+            self._made.add(bucket)
+
+    def _create(self, blocks: Sequence[Block]) -> bulk.Outcome:
+        items = [self._item(block) for block in blocks]
+        outcome = bulk.Outcome()
+        for part in bulk.parts(items):
+            try:
+                outcome.join(bulk.send(self._client, part))
+            except StoreError as error:
+                outcome.failed.append(str(error))
+                break
+        return outcome
+
+    def _item(self, block: Block) -> bulk.Item:
+        head = block.head
+        with self._lock:
+            bucket = self._buckets.get(head.stream)
+        if bucket is None:
+            raise StoreError("more streams at once than are remembered: trying again")
+        index = self._names.blocks(bucket)
+        return bulk.Item(head.key, index, action("create", index, head) + document(block))
+
+    def _compact(self, stream: StreamKey) -> int:
+        if self._tombstones.among([stream.run]):
+            return 0
+        row = self._streams.get([stream]).get(stream)
+        if row is None:
+            return 0
+        return Compactor(self._client, self._names.blocks(row.bucket), row.facts).run()
+
+    def _delete(self, run: str) -> bool:
+        # Acknowledged documents that no search sees yet are part of the run too.
+        self._client.call(
+            "POST",
+            f"/{self._names.blocks()},{self._names.streams}/_refresh",
+            ignore_unavailable=True,
+            allow_no_indices=True,
+        )
+        if next(self._streams.of_runs([run]), None) is None or not self._tombstones.bury(run):
+            return False
+        with self._lock:
+            for key in [key for key in self._buckets if key.run == run]:
+                del self._buckets[key]
+        self._tombstones.remove([run_key(run)])
+        return True
+
+    def _remember_all(self, rows: Mapping[StreamKey, Row]) -> None:
+        for key, row in rows.items():
+            self._remember(key, row.bucket)
+
+    def _remember(self, key: StreamKey, bucket: str) -> None:
+        with self._lock:
+            self._buckets[key] = bucket
+            self._buckets.move_to_end(key)
+            if len(self._buckets) > _MOST_STREAMS:
+                self._buckets.popitem(last=False)
+
+
+def shares(blocks: Iterable[Block], share_bytes: int = SHARE_BYTES) -> Iterator[list[Block]]:
+    """Yield blocks in lists of about so many bytes, each of which becomes one request."""
+    share: list[Block] = []
+    size = 0
+    for block in blocks:
+        share.append(block)
+        size += block.head.length
+        if size >= share_bytes:
+            yield share
+            share, size = [], 0
+    if share:
+        yield share
