@@ -13,7 +13,7 @@ SERVER = ROOT / "ingest" / "loghaul_ingest"
 #: Modules of the client that may use more than the standard library, and what.
 OPTIONAL = {
     "formatter.py": {"pythonjsonlogger"},
-    "*": {"orjson", "structlog", "pythonjsonlogger"},  # inside functions only: lazily
+    "*": {"aiokafka", "orjson", "structlog", "pythonjsonlogger"},  # inside functions only: lazily
 }
 
 #: Inside the server: what a part must never import (cli -> worker -> sources, stores, query).

@@ -1,5 +1,6 @@
-"""Starts the ingest worker beside a run: a process of its own that nothing of the run waits for.
+"""Starts what moves lines on beside a run: a process of its own that nothing of the run depends on.
 
+That is the ingest worker of this home, or, where a transport is set, the shipper of this node.
 Standard library only, Python >= 3.9. Nothing is imported from the worker: it is only looked for.
 """
 
@@ -20,10 +21,10 @@ exec </dev/null >>"$LOGHAUL_WORKER_LOG" 2>&1
 
 
 def start(settings: Settings) -> bool:
-    """Start a worker for this home, if it is wanted, installed and none runs; never raises.
+    """Start a worker or shipper, if it is wanted, installed and none runs; never raises.
 
-    Returns at once: True when one was started. It lives in a session of its own, with stdin,
-    stdout and stderr at HOME/worker/log, and gives way to the training (nice 10).
+    Returns at once: True when one was started. It lives in a session of its own, with stdout and
+    stderr at HOME/worker/log or SPOOL/shipper/log, and gives way to the training (nice 10).
     """
     try:
         if not settings.background or not _installed() or _serves(settings):
@@ -44,8 +45,15 @@ def _installed() -> bool:
 
 
 def _serves(settings: Settings) -> bool:
-    """Return whether somebody holds the lock of this home's worker."""
+    """Return whether somebody serves this home, or ships this spool to the same transport."""
     import fcntl
+
+    if settings.transport:
+        from loghaul.shipper.desk import Desk, fingerprint
+
+        desk = Desk(settings.spool)
+        same = desk.heard().get("transport_id") in (None, fingerprint(settings.transport))
+        return desk.taken and same
 
     try:
         lock = os.open(settings.home / "worker" / "lock", os.O_RDWR | os.O_CLOEXEC)
@@ -63,14 +71,16 @@ def _serves(settings: Settings) -> bool:
 def _spawn(settings: Settings) -> None:
     import signal
 
-    folder = settings.home / "worker"
+    folder, command = settings.home / "worker", "ingest"
+    if settings.transport:
+        folder, command = settings.spool / "shipper", "ship"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     environment = {**os.environ, **settings.environment(), "LOGHAUL_WORKER_LOG": f"{folder}/log"}
     # It is no part of the run, and must not hook or log into it.
     for name in ("LOGHAUL_RUN_ID", "LOGHAUL_PARENT", "LOGHAUL_RANKS", "PYTHONPATH"):
         environment.pop(name, None)
     environment.update(_import_path())
-    worker = [sys.executable, "-m", "loghaul_ingest", "ingest", "--background"]
+    worker = [sys.executable, "-m", "loghaul_ingest", command, "--background"]
     pid = os.posix_spawn(
         "/bin/sh",
         ["/bin/sh", "-c", _SCRIPT, "sh", *worker],

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Callable, Mapping, Optional
@@ -76,10 +77,32 @@ def path(value: Any) -> Path:
     return Path(os.path.abspath(os.path.expanduser(word)))
 
 
-def dsn(value: Any) -> str:
+class Secret(str):
+    """A DSN that may hold a password: never shown whole by `repr`, nor in a log."""
+
+    @property
+    def masked(self) -> str:
+        """The DSN with `***` for its password."""
+        return _PASSWORD.sub(r"\1***@", str(self))
+
+    def __repr__(self) -> str:
+        return repr(self.masked)
+
+
+#: From the first colon behind the user to the last @: a password may hold anything.
+_PASSWORD = re.compile(r"(://[^:/@]*:).*@")
+
+
+def dsn(value: Any) -> Secret:
     """A store: `sqlite:///dir`, another DSN, or a plain path, which means SQLite there."""
     word = os.fspath(value)
-    return word if "://" in word or word.startswith("memory:") else f"sqlite://{path(word)}"
+    whole = "://" in word or word.startswith("memory:")
+    return Secret(word if whole else f"sqlite://{path(word)}")
+
+
+def address(value: Any) -> Secret:
+    """Where a shipper sends to; looked at closely by what connects."""
+    return Secret(text(value).strip())
 
 
 def labels(value: Any) -> Mapping[str, str]:
@@ -124,6 +147,23 @@ class Settings:
         Path(),
         "Folder that everything is written to first; must be on a local disk.",
         "HOME/spool, in $TMPDIR when HOME is on a network file system",
+    )
+    transport: str = _setting(
+        address,
+        "",
+        "Where a shipper sends what is in the spool: `kafka://host1,host2/topic`, "
+        "`kafkas://user:password@host/topic?mechanism=SCRAM-SHA-512&ca=/path` for TLS.",
+        "none: a worker on this machine reads the spool",
+    )
+    group: str = _setting(text, "loghaul", "Consumer group of the ingest workers.", "loghaul")
+    group_instance: Optional[str] = _setting(
+        text, None, "Name of a worker that keeps its partitions over a restart (static membership)."
+    )
+    drain_seconds: int = _setting(
+        whole,
+        60,
+        "How long `loghaul run` waits at its end for its lines to be in the transport.",
+        "60",
     )
     spool_max_bytes: int = _setting(
         size, 2**30, "Most that all spools of this node hold together.", "1GiB"
@@ -171,7 +211,10 @@ class Settings:
         yes, False, "Leave buffering of stdout and stderr to the script.", "false"
     )
     background: bool = _setting(
-        yes, True, "Start an ingest worker in the background where none runs.", "true"
+        yes,
+        True,
+        "Start a worker or a shipper in the background where none runs.",
+        "true",
     )
     origins: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
     problems: tuple[str, ...] = field(default=(), compare=False, repr=False)
@@ -181,7 +224,10 @@ class Settings:
         found = {}
         for name, spec in NAMES.items():
             value = getattr(self, name)
-            if value is None or name in ("rank", "local_rank"):
+            if value in (None, "") or name in ("rank", "local_rank"):
+                continue
+            if self.origins.get(name) == f"{variable(name)}_FILE":
+                # Children inherit that variable, and nobody else the secret.
                 continue
             if spec.metadata["parse"] is labels:
                 value = json.dumps(dict(value), sort_keys=True)
@@ -231,12 +277,25 @@ def _sources(overrides: Mapping[str, Any], problems: list[str]) -> Any:
         name: os.environ[variable(name)] for name in NAMES if os.environ.get(variable(name))
     }
     yield "environment", environment
+    for name in ("transport", "store"):
+        if os.environ.get(f"{variable(name)}_FILE"):
+            yield f"{variable(name)}_FILE", _from_file(name, problems)
     _near_misses(problems)
     yield "launcher", places.launcher()
     for file, table in places.tables(problems):
         # A table inside is a section of another part; tags are the one setting that is one.
         own = {k: v for k, v in table.items() if k == "tags" or not isinstance(v, dict)}
         yield str(file), _known(own, str(file), problems)
+
+
+def _from_file(name: str, problems: list[str]) -> dict[str, Any]:
+    """Return a setting that stands in a file, as secrets of containers do."""
+    file = os.environ[f"{variable(name)}_FILE"]
+    try:
+        return {name: Path(file).read_text().strip()}
+    except (OSError, ValueError) as error:
+        problems.append(f"{file} of {variable(name)}_FILE cannot be read: {error}")
+        return {}
 
 
 def _known(source: Mapping[str, Any], origin: str, problems: list[str]) -> dict[str, Any]:

@@ -23,11 +23,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from loghaul.config import Settings
+from loghaul.journal import Journal
 from loghaul.spool import writers
 from loghaul_ingest.backlog import Backlog
 from loghaul_ingest.errors import IngestError, StoreError
 from loghaul_ingest.flushes import Flushes
-from loghaul_ingest.journal import Journal
 from loghaul_ingest.shell import Worker
 from loghaul_ingest.sources.spool import SpoolSource
 from loghaul_ingest.stack import stack

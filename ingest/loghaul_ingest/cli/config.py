@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from loghaul.config import NAMES, Settings, load, variable
+from loghaul.config import NAMES, Secret, Settings, load, variable
 from loghaul_ingest.cli import terminal
 
 
@@ -47,6 +47,8 @@ def config(output: str) -> None:
 def entry(settings: Settings, name: str) -> dict[str, Any]:
     """Return one setting as json shows it."""
     value = getattr(settings, name)
+    if isinstance(value, Secret):
+        value = value.masked
     origin = settings.origins.get(name, "default")
     return {
         "value": str(value) if isinstance(value, Path) else value,

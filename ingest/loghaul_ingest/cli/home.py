@@ -49,8 +49,11 @@ def opened(catch_up: bool = True, timeout_seconds: float = CATCH_UP_SECONDS) -> 
 
 
 def bring_up_to_date(settings: Settings, timeout_seconds: float) -> None:
-    """Take in what lies in the spool, within a bound; say on stderr what remains behind."""
-    if not os.path.isdir(settings.spool):
+    """Take in what lies in the spool, within a bound; say on stderr what remains behind.
+
+    With a transport the spool is the shipper's, and the store is what the workers made of it.
+    """
+    if settings.transport or not os.path.isdir(settings.spool):
         return
     from loghaul_ingest.unreadable import unreadable
     from loghaul_ingest.worker import catch_up

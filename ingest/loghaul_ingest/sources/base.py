@@ -47,7 +47,7 @@ class Fetched(NamedTuple):
 
 
 class Lost(NamedTuple):
-    """Records of this partition are gone: what lay between the last one and the next never comes."""
+    """Records of this partition are gone: what lay before its next one never comes."""
 
     partition: Partition
     reason: str

@@ -1,4 +1,4 @@
-"""The worker's own log: one JSON object per line in HOME/worker/log, at a sensible rate.
+"""The own log of a worker or shipper: one JSON object per line, at a sensible rate.
 
 The same event is written at most once per `EVERY` seconds; how often it came meanwhile stands in
 the next one. The file is started anew when it is large; the one before stays as `log.1`.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,7 @@ class Journal:
         self._last[event] = now
         if repeated := self._kept_back.pop(event, 0):
             fields["repeated"] = repeated
-        stamp = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        stamp = datetime.now(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         line = {"@timestamp": stamp, "message": event, "process.pid": os.getpid(), **fields}
         try:
             with open(self._path, "ab", buffering=0) as file:
