@@ -25,6 +25,8 @@ COMMANDS = {
     "download": ("loghaul_ingest.cli.download", "download", "Save files of a run, verified."),
     "delete": ("loghaul_ingest.cli.delete", "delete", "Delete a run and everything it logged."),
     "ingest": ("loghaul_ingest.cli.ingest", "ingest", "Serve as ingest worker in the foreground."),
+    "ship": ("loghaul_ingest.cli.ship", "ship", "Move what was captured from here to Kafka."),
+    "setup": ("loghaul_ingest.cli.setup", "setup", "Make topic and store ready, or check them."),
     "doctor": ("loghaul_ingest.cli.doctor", "doctor", "Say what is wrong and how to mend it."),
     "config": (
         "loghaul_ingest.cli.config",
