@@ -169,6 +169,12 @@ class Assembler:
         for stream in list(partition.streams.values()) if partition else ():
             self._forget(stream)
 
+    def lost(self, token: Hashable, reason: str) -> None:
+        """Records of a partition are gone: what lacks before the next one of a stream is a gap."""
+        partition = self._partitions.get(token)
+        if partition is not None:
+            partition.losses, partition.lost = partition.losses + 1, reason
+
     def fetched(self, token: Hashable, position: Any, chunk: Chunk | None, now_us: int) -> None:
         """A record came; `chunk` is None for one that went to the dead letters."""
         partition = self._partitions.get(token)
@@ -183,6 +189,8 @@ class Assembler:
             stream = Stream(chunk, partition, self._seal, self._limits)
             partition.streams[chunk.key] = stream
             self._ask(stream)
+        if stream.losses != partition.losses:
+            stream.losses, stream.lost_until = partition.losses, chunk.offset
         self._accept(stream, chunk, position, now_us)
         end = chunk.offset + len(chunk.data)
         partition.items.append(Item(position, stream, chunk.offset, end, stream.version))
@@ -297,8 +305,12 @@ class Assembler:
             self.counts.repeated_bytes += len(piece.data) - stream.place(piece, now_us)
 
     def _finish(self, stream: Stream, now_us: int) -> None:
-        """Seal what nothing can follow; holes of an ended stream become gaps in the end."""
-        if stream.end is None or not stream.known or stream.asking or stream.deleted:
+        """Seal what nothing can follow; holes become gaps after a loss, and at a stream's end."""
+        if not stream.known or stream.asking or stream.deleted:
+            return
+        if stream.lost_until:
+            self.counts.gaps += stream.give_up_lost()
+        if stream.end is None:
             return
         if now_us - stream.ended_us >= self._patience_us:
             self.counts.gaps += stream.give_up_holes()

@@ -66,6 +66,8 @@ class Partition:
         self.items: deque[Item] = deque()
         self.passed = 0
         self.streams: dict[Any, Stream] = {}
+        #: How often records of it were lost, and why the last time.
+        self.losses, self.lost = 0, ""
 
     def commit(self) -> Any:
         """Return the position behind everything durable, None when nothing new is."""
@@ -89,6 +91,7 @@ class Stream:
         self.gaps: list[Gap] = []
         self.known = self.deleted = self.dead = self.finished = False
         self.touched_us = self.ended_us = 0
+        self.losses = self.lost_until = 0
         self.asking = False
         self.waiting: list[Piece] = []
         self.growing: list[Growing] = []
@@ -134,16 +137,22 @@ class Stream:
 
     def give_up_holes(self) -> int:
         """Turn the holes of an ended stream into gaps; return how many."""
-        if self.end is None:
-            return 0
+        return self._give_up(self.end.length, "never arrived") if self.end is not None else 0
+
+    def give_up_lost(self) -> int:
+        """Turn the holes before what came after a loss into gaps; return how many."""
+        until, self.lost_until = self.lost_until, 0
+        return self._give_up(until, self.partition.lost)
+
+    def _give_up(self, until: int, reason: str) -> int:
         known = Ranges((gap.offset, gap.offset + gap.length) for gap in self.gaps)
         missing = [
             (start, end)
-            for a, b in self.claimed.missing(0, self.end.length)
+            for a, b in self.claimed.missing(0, until)
             for start, end in known.missing(a, b)
         ]
         for start, end in missing:
-            insort(self.gaps, Gap(start, end - start, "never arrived"))
+            insort(self.gaps, Gap(start, end - start, reason))
         self.version += bool(missing)
         return len(missing)
 

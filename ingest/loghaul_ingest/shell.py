@@ -176,6 +176,8 @@ class Worker:
                     self.core.assigned(event.partition)
                 elif isinstance(event, Revoked):
                     self._revoked(event.partition)
+                else:
+                    self.core.lost(event.partition, event.reason)
             for partition in self._foreign.waiting if self._foreign else ():
                 await self._take_foreign(partition)
         except Stopped:

@@ -200,3 +200,39 @@ def test_ranges_tell_what_is_missing(start, end, expected):
     assert list(ranges) == [(4, 10), (20, 25)]
     assert ranges.missing(start, end) == expected
     assert ranges.covers(start, end) == (not expected)
+
+
+def test_what_lacks_before_the_first_chunk_after_a_loss_is_a_gap_with_the_reason():
+    core = known(Extent(4))
+    core.lost("p", "expired")
+    core.fetched("p", 1, chunk(10, b"later\n"), 0)
+    core.flush()
+    write, blocks = taken(core)
+    assert blocks == [(10, b"later\n")]
+    assert [facts.gaps for facts in write.batch.facts] == [(Gap(4, 6, "expired"),)]
+
+
+def test_a_loss_is_told_also_of_a_stream_that_was_not_known_yet():
+    core = Assembler(seal_cut, LIMITS)
+    core.assigned("p")
+    core.lost("p", "expired")
+    core.fetched("p", 1, chunk(10, b"later\n"), 0)
+    (ask,) = core.asks()
+    core.learned(ask, Extent(6), 10, NOTHING, 0)
+    core.flush()
+    write, _ = taken(core)
+    assert [facts.gaps for facts in write.batch.facts] == [(Gap(6, 4, "expired"),)]
+
+
+def test_a_hole_without_a_loss_is_waited_for_and_a_loss_counts_once():
+    core = known(Extent(4))
+    core.fetched("p", 1, chunk(10, b"later\n"), 0)
+    core.flush()
+    write, _ = taken(core)
+    assert all(not facts.gaps for facts in write.batch.facts)
+    core.lost("p", "expired")
+    core.fetched("p", 2, chunk(16, b"end\n"), 0)
+    core.fetched("p", 3, chunk(30, b"more\n"), 0)
+    core.flush()
+    write, _ = taken(core)
+    assert write.batch.facts[-1].gaps == (Gap(4, 6, "expired"),)
