@@ -66,6 +66,7 @@ def init(run: Optional[str] = None, experiment: Optional[str] = None, **settings
     global _current
     if _current is not None:
         return _current
+    run = settings.pop("run_id", None) if run is None else run
     found = load(strict=False, run_id=run, experiment=experiment, **settings)
     joined = bool(found.parent)
     _current = Session(found, joined)

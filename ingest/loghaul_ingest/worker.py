@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import json
 import os
 import signal
 import time
@@ -33,11 +34,14 @@ from loghaul_ingest.sources.spool import SpoolSource
 from loghaul_ingest.stack import stack
 from loghaul_ingest.stores import open_reader, open_writer
 from loghaul_ingest.watch import Watch, watching
+from loghaul_ingest.writing import RETRYING
 
 #: After so long without bytes the spool is looked at half as often.
 QUIET_SECONDS = 5.0
 #: Between reports of what was done, while something is.
 REPORT_SECONDS = 60.0
+#: How long `once` tries again what a store refuses.
+STUCK_SECONDS = 10.0
 #: How long `once` merges small blocks at its end.
 COMPACT_SECONDS = 10.0
 
@@ -106,7 +110,8 @@ def catch_up(settings: Settings, timeout_seconds: float = 10.0) -> CaughtUp:
                 elif not request.exists():
                     return CaughtUp(True)
             if time.monotonic() > until:
-                return CaughtUp(False, "the worker is still taking in what was captured")
+                reason = _trouble(settings) or "the worker is still taking in what was captured"
+                return CaughtUp(False, reason)
             time.sleep(0.01)
     except OSError as error:
         return CaughtUp(False, f"{settings.home} cannot be written: {error.strerror or error}")
@@ -115,6 +120,16 @@ def catch_up(settings: Settings, timeout_seconds: float = 10.0) -> CaughtUp:
     finally:
         if request is not None:
             request.unlink(missing_ok=True)
+
+
+def _trouble(settings: Settings) -> str:
+    """Return what the worker that serves is trying again, by its log; "" when it is well."""
+    try:
+        lines = (settings.home / "worker" / "log").read_bytes()[-16384:].splitlines()
+        note = json.loads(lines[-1])
+    except (OSError, ValueError, IndexError):
+        return ""
+    return str(note.get("error", "")) if note.get("message") == RETRYING else ""
 
 
 def _request(settings: Settings) -> Path:
@@ -209,7 +224,11 @@ class _Home:
 
     async def once(self, compact_seconds: float) -> None:
         try:
-            await self._take_in(None)
+            while not await self._take_in(time.monotonic() + STUCK_SECONDS):
+                # Somebody waits for this in the foreground: better told than kept waiting.
+                if problem := self._worker.failing:
+                    await self._worker.finish(1.0)
+                    raise StoreError(f"not all could be stored: {problem}")
             await self._worker.compact_all(compact_seconds)
             await self._worker.finish()
             self._report(self._worker)

@@ -29,6 +29,9 @@ UNINDEXED = "indexed=no"
 #: First and longest pause before something is tried again.
 SHORTEST_SECONDS, LONGEST_SECONDS = 0.1, 30.0
 
+#: What the log says when a store is tried again; the last line of it while that goes on.
+RETRYING = "store failed, trying again"
+
 
 class Stopped(Exception):
     """The worker ends: what was being tried is given up, and was not done."""
@@ -127,7 +130,7 @@ class Writing:
                     raise
                 self.failing = f"{what}: {error}"
                 self.retries += 1
-                self._note("store failed, trying again", what=what, error=str(error), pause=pause)
+                self._note(RETRYING, what=what, error=str(error), pause=pause)
             if self._stopping.is_set():
                 raise Stopped(self.failing)
             await self._pause(pause * random.uniform(0.7, 1.3))
