@@ -22,6 +22,10 @@ MAX_AGE_SECONDS = 1.0
 MAX_HEAD_BYTES = 64 * 1024
 
 
+#: The one field of a block whose words no store would take: it is proposed for every query.
+UNINDEXED = "indexed=no"
+
+
 class BlockKey(NamedTuple):
     """Identity of a block."""
 
@@ -77,7 +81,8 @@ class Block:
     words_high      the same of the events at warning and above alone
     fields          what can be asked by value, as `tokens` writes it: "level=error",
                     "logger=azure.core", "error.type=valueerror", "extra.epoch=3.0"; a query asks
-                    for `tokens.asked(...)`, because what is too much is replaced by a "*"
+                    for `tokens.asked(...)`, because what is too much is replaced by a "*".
+                    UNINDEXED alone: it has words, but they were left out
     """
 
     head: Head

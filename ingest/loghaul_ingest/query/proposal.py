@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from loghaul_ingest.block import Block, Facts
+from loghaul_ingest.block import UNINDEXED, Block, Facts
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +138,8 @@ def holds(proposal: Proposal, block: Block, facts: Facts) -> bool:
         return all(holds(part, block, facts) for part in proposal.parts)
     if isinstance(proposal, Either):
         return any(holds(part, block, facts) for part in proposal.parts)
+    if isinstance(proposal, (Word, Value)) and UNINDEXED in block.fields:
+        return True
     if isinstance(proposal, Word):
         words = (block.words_high if proposal.high else block.words).split()
         if proposal.prefix:

@@ -45,7 +45,9 @@ class Writer(Protocol):
         """Create the blocks; return only when they are durable.
 
         Returns the keys that stood there already: those blocks were not written, the others were.
-        Keys of a deleted run are returned too: `extents` tells. Idempotent. Raises without having
+        Keys of a deleted run are returned too: `extents` tells. Where the end of a stream is the
+        end of a block that was sealed with an unfinished line, that line is an event from now on:
+        the block's counts are set right (`compaction.finished`). Idempotent. Raises without having
         promised anything: the same batch may be written again.
         """
         ...
@@ -159,6 +161,7 @@ class Reader(Protocol):
     ) -> Iterator[Head]:
         """Every block in which `proposal` could hold, by greatest time, newest first.
 
+        A block with the field `block.UNINDEXED` could hold any word and any value.
         runs     only these; None: all
         before   only blocks whose least time is below (microseconds)
         Blocks merged while the caller is away are given again under their new heads where some

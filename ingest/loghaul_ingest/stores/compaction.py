@@ -1,17 +1,16 @@
 """Which blocks of a stream to merge, and what comes out: the same for every store.
 
-Plain neighbours are joined: bytes, marks and counters add up, so that nothing a reader can see
-changes; only the words are computed anew. Blocks that overlap (two workers cut the same bytes
-differently) are read as a reader would, skipping what was given, and sealed anew.
+Plain neighbours are joined and sealed as one: bytes and marks add up, and so do the counters,
+because no cut between two of them changes an event. Blocks that overlap (two workers cut the same
+bytes differently) are read as a reader would, skipping what was given, and sealed anew.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from typing import NamedTuple
 
-from loghaul.chunk import Mark
+from loghaul.chunk import BLOB, TEXT, Mark
 from loghaul_ingest import lines
 from loghaul_ingest.block import MAX_BYTES, MAX_HEAD_BYTES, MAX_LINES, Block, Facts, Head
 from loghaul_ingest.seal import seal
@@ -66,15 +65,23 @@ def merge(group: Group, facts: Facts, load: Load, below: Below) -> list[Block]:
     before = _before(first, below)
     if group.overlapping:
         return _resealed(group, facts, before, load)
-    stored = [load(head) for head in group.heads]
-    # A mark of no bytes tells when the event in progress began: only the first is needed still.
-    marks = (
-        *stored[0].marks,
-        *(mark for one in stored[1:] for mark in one.marks if mark.length),
-    )
-    data = b"".join(one.data for one in stored)
-    sealed = seal(facts, first.offset, data, marks, before, head_length=first.head)
-    return [replace(sealed, head=_summed(group.heads))]
+    blocks = []
+    for part in _apart([load(head) for head in group.heads]):
+        blocks.append(_joined(part, facts, before))
+        before = b""
+    return blocks
+
+
+def finished(head: Head, facts: Facts, load: Load, below: Below) -> Block | None:
+    """Return the block anew that was sealed with an unfinished line, which has become an event
+    because its stream ended there after all; None where the block is right as it is.
+    """
+    if facts.end is None or facts.end.length != head.end or head.kind == BLOB:
+        return None
+    stored = load(head)
+    if not _open_line(stored) or _counts_tail(stored):
+        return None
+    return merge(Group((head,), False), facts, lambda _: stored, below)[0]
 
 
 def _clusters(heads: Sequence[Head]) -> Iterator[list[Head]]:
@@ -100,22 +107,51 @@ def _worthwhile(group: Sequence[Head]) -> Iterator[Group]:
         yield Group(tuple(group), False)
 
 
-def _summed(heads: Sequence[Head]) -> Head:
-    levels: dict[str, int] = {}
-    for head in heads:
-        for level, count in head.levels.items():
-            levels[level] = levels.get(level, 0) + count
-    positions = [head.position for head in heads if head.position is not None]
-    return replace(
-        heads[0],
-        length=sum(head.length for head in heads),
-        time_min=min(head.time_min for head in heads),
-        time_max=max(head.time_max for head in heads),
-        lines=sum(head.lines for head in heads),
-        progress=sum(head.progress for head in heads),
-        levels=levels,
-        position=max(positions, default=None),
+def _apart(stored: Sequence[Stored]) -> Iterator[list[Stored]]:
+    r"""Yield what may be joined. A "\r" that a "\n" followed too late was an event, stays one."""
+    part: list[Stored] = []
+    for one in stored:
+        state = part and one.head.kind == TEXT and part[-1].data.endswith(b"\r")
+        if state and one.data.startswith(b"\n"):
+            yield part
+            part = []
+        part.append(one)
+    yield part
+
+
+def _joined(stored: Sequence[Stored], facts: Facts, before: bytes) -> Block:
+    """Return one block of neighbours."""
+    first, last = stored[0].head, stored[-1]
+    # A mark of no bytes tells when the event in progress began: only the first is needed still.
+    marks = (
+        *stored[0].marks,
+        *(mark for one in stored[1:] for mark in one.marks if mark.length),
     )
+    positions = [one.head.position for one in stored if one.head.position is not None]
+    return seal(
+        facts,
+        first.offset,
+        b"".join(one.data for one in stored),
+        marks,
+        before,
+        max(positions, default=None),
+        _is_end(facts, last.head.end) or _counts_tail(last),
+        head_length=first.head,
+    )
+
+
+def _is_end(facts: Facts, offset: int) -> bool:
+    return facts.end is not None and facts.end.length == offset
+
+
+def _open_line(stored: Stored) -> bool:
+    """Whether the last line has no end."""
+    return lines.last_end(stored.data, stored.head.kind, more=False) < len(stored.data)
+
+
+def _counts_tail(stored: Stored) -> bool:
+    """Whether the last line was counted although it has no end: nothing could follow it."""
+    return stored.head.lines > lines.count(stored.data, stored.head.kind, more=False)
 
 
 def _before(first: Head, below: Below) -> bytes:
@@ -140,36 +176,64 @@ def _before(first: Head, below: Below) -> bytes:
 
 def _resealed(group: Group, facts: Facts, before: bytes, load: Load) -> list[Block]:
     """Return blocks of the bytes of overlapping ones, each byte once, cut anew."""
-    data, position = b"", group.heads[0].offset
+    first = group.heads[0]
+    data, position = b"", first.offset
     marks: list[Mark] = []
+    begun_us, ended = None, False
     for head in group.heads:
         if head.end <= position:
             continue
         stored = load(head)
+        if head is first and stored.marks and not stored.marks[0].length:
+            begun_us = stored.marks[0].time_us
         skip = position - head.offset
         data += stored.data[skip:]
         marks += cut_marks(stored.marks, skip, head.length)
         position = head.end
+        ended = _is_end(facts, position) or _counts_tail(stored)
     last = max((head.position for head in group.heads if head.position is not None), default=None)
-    ended = facts.end is not None and facts.end.length == position
-    offset, blocks, start = group.heads[0].offset, [], 0
+    blocks, start = [], 0
+    opening = begun, length, begun_us = before, first.head, begun_us
     while start < len(data):
         end = _cut(data, start)
-        begun = _unfinished(before + data[:start], data[start : start + 1], facts.kind)
         blocks.append(
             seal(
                 facts,
-                offset + start,
+                first.offset + start,
                 data[start:end],
                 cut_marks(marks, start, end),
                 begun,
                 last,
                 ended and end == len(data),
-                head_length=len(begun) if start else group.heads[0].head,
+                head_length=length,
+                head_time=begun_us,
             )
         )
+        begun, length, begun_us = _begun(data, end, facts.kind, marks, opening)
         start = end
     return blocks
+
+
+def _begun(
+    data: bytes,
+    end: int,
+    kind: str,
+    marks: Sequence[Mark],
+    opening: tuple[bytes, int, int | None],
+) -> tuple[bytes, int, int | None]:
+    """Return (first bytes, length, arrival) of the event that goes on at `end`.
+
+    opening   the same of the one that went on at the beginning of `data`
+    """
+    if kind == BLOB:
+        return b"", 0, None
+    whole = lines.last_end(data[:end], kind, more=data[end : end + 1] == b"\n")
+    if whole == end:
+        return b"", 0, None
+    piece = data[whole : min(end, whole + MAX_HEAD_BYTES)]
+    if whole:
+        return piece, end - whole, next(iter(cut_marks(marks, whole, whole + 1))).time_us
+    return (opening[0] + piece)[:MAX_HEAD_BYTES], opening[1] + end, opening[2]
 
 
 def _cut(data: bytes, start: int) -> int:
@@ -193,8 +257,3 @@ def cut_marks(marks: Sequence[Mark], start: int, end: int) -> tuple[Mark, ...]:
             found.append(Mark(overlap, time_us))
         position += length
     return tuple(found)
-
-
-def _unfinished(data: bytes, following: bytes, kind: str) -> bytes:
-    """Return what of `data` comes behind its last event's end, seen what byte follows."""
-    return data[lines.last_end(data, kind, more=following == b"\n") :]

@@ -87,7 +87,10 @@ class MemoryWriter:
         with self._store.lock:
             for facts in batch.facts:
                 self._take_facts(facts)
-            return [block.head.key for block in batch.blocks if not self._create(block)]
+            repeats = [block.head.key for block in batch.blocks if not self._create(block)]
+            for facts in batch.facts:
+                self._finish(facts.stream)
+            return repeats
 
     async def compact(self, stream: StreamKey) -> int:
         """See `base.Writer`."""
@@ -132,6 +135,18 @@ class MemoryWriter:
             streams[facts.stream].facts = totals.joined(streams[facts.stream].facts, facts)
         else:
             streams[facts.stream] = _Stream(facts)
+
+    def _finish(self, key: StreamKey) -> None:
+        """Count the last line of an ended stream, where it was sealed as an unfinished one."""
+        found = self._store.stream(key)
+        if found is None or not found.blocks:
+            return
+        head = found.blocks[max(found.blocks)].head
+        block = compaction.finished(
+            head, found.facts, lambda head: _stored(found.blocks[head.offset]), found.below
+        )
+        if block is not None:
+            found.blocks[head.offset] = block
 
     def _create(self, block: Block) -> bool:
         head = block.head

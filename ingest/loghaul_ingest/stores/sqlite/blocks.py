@@ -57,6 +57,8 @@ class StreamBlocks:
     def replace(self, group: compaction.Group) -> int:
         """Put merged blocks in the place of a group's; return how many fewer there are."""
         merged = compaction.merge(group, self.facts, self.load, self.below)
+        if len(merged) == len(group.heads) and not group.overlapping:
+            return 0
         ids = self.connection.execute(
             "SELECT id FROM blocks WHERE stream = ? AND offset BETWEEN ? AND ?",
             (self.number, group.heads[0].offset, group.heads[-1].offset),
@@ -71,6 +73,24 @@ class StreamBlocks:
             "UPDATE meta SET value = value + ? WHERE name = 'merged_ids'", (len(ids),)
         )
         return len(ids) - len(merged)
+
+    def finish(self) -> None:
+        """Count the last line of an ended stream, where it was sealed as an unfinished one."""
+        row = self.connection.execute(
+            f"SELECT {HEAD} FROM blocks WHERE stream = ? ORDER BY offset DESC LIMIT 1",
+            (self.number,),
+        ).fetchone()
+        if row is None:
+            return
+        head = head_of(self.facts.stream, self.facts.kind, row)
+        block = compaction.finished(head, self.facts, self.load, self.below)
+        if block is None:
+            return
+        self.connection.execute(
+            "UPDATE blocks SET lines = ?, levels = ? WHERE stream = ? AND offset = ?",
+            (block.head.lines, pack_levels(block.head.levels), self.number, head.offset),
+        )
+        self._count_anew()
 
     def recount(self, repaired: bool) -> None:
         """Bring the row of the stream in line, and tell readers under way that blocks moved."""

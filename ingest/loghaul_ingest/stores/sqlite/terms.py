@@ -16,7 +16,7 @@ import re
 from functools import lru_cache
 from typing import NamedTuple
 
-from loghaul_ingest.block import Block
+from loghaul_ingest.block import UNINDEXED, Block
 from loghaul_ingest.query.proposal import (
     Both,
     Either,
@@ -64,19 +64,28 @@ _ANY = Conditions(None, None, ())
 
 def conditions(proposal: Proposal) -> Conditions:
     """Return what a proposal, bound to its streams, asks of a block; may only ask too little."""
+    asked = _conditions(proposal)
+    return asked._replace(match=_or_unindexed(asked.match)) if asked.match else asked
+
+
+def _or_unindexed(match: str) -> str:
+    """Return an expression that blocks satisfy as well whose words no store would take."""
+    return f'({match} OR "{field_term(UNINDEXED)}")'
+
+
+def _conditions(proposal: Proposal) -> Conditions:
     match proposal:
         case Word():
             return _word(proposal)
         case Value(any_of):
-            # No value: nothing can hold. Not asked for by any query.
-            terms = " OR ".join(f'"{field_term(field)}"' for field in sorted(any_of))
-            return Conditions(f"({terms})", None, ()) if terms else _NONE
+            terms = " OR ".join(f'"{field_term(field)}"' for field in sorted({*any_of, UNINDEXED}))
+            return Conditions(f"({terms})", None, ())
         case Times(since, until):
             return _times(since, until)
         case Both(parts):
-            return _both([conditions(part) for part in parts])
+            return _both([_conditions(part) for part in parts])
         case Either(parts):
-            return _either([conditions(part) for part in parts])
+            return _either([_conditions(part) for part in parts])
         case Nothing():
             return _NONE
         case Every():
@@ -148,4 +157,4 @@ def _rendered(part: Conditions) -> Conditions:
         return part
     inside = "blocks.id IN (SELECT rowid FROM words WHERE words MATCH ?)"
     where = f"{inside} AND ({part.where})" if part.where else inside
-    return Conditions(None, where, (part.match, *part.parameters))
+    return Conditions(None, where, (_or_unindexed(part.match), *part.parameters))

@@ -24,6 +24,7 @@ from loghaul_ingest.runs import summarise
 from loghaul_ingest.stores import totals
 from loghaul_ingest.stores.base import Batch
 from loghaul_ingest.stores.sqlite import compacting, polishing, storing, training
+from loghaul_ingest.stores.sqlite.blocks import StreamBlocks
 from loghaul_ingest.stores.sqlite.catalog import Catalog, Resting
 from loghaul_ingest.stores.sqlite.codec import Codec
 from loghaul_ingest.stores.sqlite.database import open_for_writing, translated
@@ -142,9 +143,18 @@ class SqliteWriter:
             packed = storing.pack(blocks, database.codec)
             with transaction(database.connection):
                 repeats = storing.store(database.connection, packed, facts)
+                for one in facts:
+                    if one.end is not None:
+                        self._finish(database, one.stream)
             if training.due(database.connection, database.known):
                 self._train(database)
             return repeats
+
+    def _finish(self, database: _Database, stream: StreamKey) -> None:
+        found = find_stream(database.connection, stream)
+        if found is not None:
+            blocks = StreamBlocks(database.connection, *found, database.codec)
+            blocks.finish()
 
     def _train(self, database: _Database) -> None:
         connection, codec = database.connection, database.codec
