@@ -11,7 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from loghaul.chunk import BLOB, EVENTS, TEXT, End, Gap, Mark, StreamKey
-from loghaul_ingest.block import Block, BlockKey, Extent, Facts, Head
+from loghaul_ingest import lines
+from loghaul_ingest.block import UNINDEXED, Block, BlockKey, Extent, Facts, Head
 from loghaul_ingest.errors import StoreError, UsageError
 from loghaul_ingest.query.proposal import (
     EVERY,
@@ -28,6 +29,7 @@ from loghaul_ingest.query.proposal import (
 from loghaul_ingest.seal import seal
 from loghaul_ingest.stores import open_reader, open_writer
 from loghaul_ingest.stores.base import Batch
+from loghaul_ingest.view import open_view
 
 WRITER = "0123456789abcdef" * 2
 SECOND = 1_000_000
@@ -446,6 +448,22 @@ def test_no_text_becomes_syntax_of_the_index(store, text):
     store.candidates(Value(frozenset([text.decode("latin-1"), "lone=\ud800"])))
 
 
+def test_a_block_whose_words_no_store_would_take_is_proposed_for_all(store):
+    bare = replace(block(0, b"hidden\n"), words=b"", fields=frozenset((UNINDEXED,)))
+    store.write([bare, block(7, b"plain\n")], [facts()])
+    asked = [
+        Word(b"hidden"),
+        Word(b"hid", prefix=True),
+        Word(b"hidden", high=True),
+        Value(frozenset(("level=error",))),
+        Both((Word(b"hidden"), Value(frozenset(("logger=a",))), Times(0, None))),
+        Either((Both((Word(b"hidden"), Times(0, 9))), Times(50, None))),
+    ]
+
+    assert [[head.offset for head in store.candidates(one)] for one in asked] == [[0]] * 6
+    assert store.candidates(Both((Word(b"hidden"), Times(50, None)))) == []
+
+
 def test_facts_choose_streams(store):
     for node in ("n1", "n2"):
         stream = key(node)
@@ -670,6 +688,76 @@ def test_a_line_over_several_blocks_is_found_after_compaction(store):
     assert len(store.candidates(both_words)) == 1
 
 
+def walked(store):
+    """What the events of a stream are, one by one: (lines, levels)."""
+    (row,) = store.reader.streams("run-1")
+    views = [
+        open_view(store.reader, row.facts, stored)
+        for stored in store.reader.load([head.key for head in store.reader.heads(key())])
+    ]
+    levels = [level for view in views for _, _, level in view.level_lines()]
+    return sum(len(view.spans()) for view in views), sorted(levels)
+
+
+def counted(store):
+    (row,) = store.reader.streams("run-1")
+    tally = store.reader.tally(None, None, None, 1 << 60).get(key())
+    assert sum(tally.counts.values() if tally else ()) == row.lines
+    return row.lines, sorted(name for name, count in row.levels.items() for _ in range(count))
+
+
+def test_an_unfinished_line_counts_when_its_stream_ends_there(store):
+    data = [b"INFO: one\nERR", b"OR: half", b" a line"]
+    head, offset = b"", 0
+    for part in data:
+        store.write([seal(facts(), offset, part, (Mark(len(part), offset),), head)], [facts()])
+        head, offset = (head + part).rpartition(b"\n")[2], offset + len(part)
+    assert counted(store) == walked(store) == (1, ["info"])
+
+    for _ in range(2):
+        store.write((), [facts(end=End(offset, 1, "exit", None, {}))])
+        assert counted(store) == walked(store) == (2, ["error", "info"])
+
+    store.do(store.writer.compact(key()))
+    assert counted(store) == walked(store) == (2, ["error", "info"])
+
+
+@pytest.mark.parametrize("cuts", [(3,), (4,), (3, 4), (4, 5), (3, 8), (2, 4, 6, 8)])
+def test_merging_changes_no_event_wherever_blocks_were_cut(store, cuts):
+    data = b"50%\r\n\r100%\r\nend"
+    head, start = b"", 0
+    for stop in (*cuts, len(data)):
+        part = data[start:stop]
+        ended = stop == len(data)
+        store.write([seal(facts(), start, part, (Mark(stop - start, 1),), head, ended=ended)])
+        head = (head + part)[lines.last_end(head + part, TEXT, more=False) :]
+        start = stop
+    store.write((), [facts(end=End(len(data), 1, "exit", None, {}))])
+    before = counted(store)
+    assert walked(store) == before
+
+    for _ in range(2):
+        store.do(store.writer.compact(key()))
+        assert counted(store) == walked(store) == before
+        assert store.bytes_of(key()) == data
+
+
+def test_repairing_an_overlap_keeps_when_the_line_in_progress_began(store):
+    parts = [(0, b"begin", b"", 5), (5, b" middle", b"begin", 9), (8, b"dle end\nx\n", b"", 9)]
+    for offset, data, head, time in parts:
+        mark = (Mark(len(data), time),)
+        began = 5 if head else None
+        store.write([seal(facts(), offset, data, mark, head, head_time=began)], [facts()])
+
+    store.do(store.writer.compact(key()))
+
+    (row,) = store.reader.streams("run-1")
+    stored = list(store.reader.load([head.key for head in store.reader.heads(key())]))
+    views = [open_view(store.reader, row.facts, one) for one in stored]
+    assert [view.time_of(span) for view in views for span in view.spans()] == [5, 9]
+    assert counted(store)[0] == 2
+
+
 # Deleting
 
 
@@ -694,7 +782,9 @@ def test_a_deleted_run_is_gone_and_stays_gone(store):
 # What is proposed
 
 NAMES = st.sampled_from([b"loss", b"error", b"a", b"step_1", b"x" * 130, b"0", b"nan", b"los"])
-FIELDS = st.sampled_from(["level=error", "logger=a b", "extra.k=é", "x=\ud800", "level=info"])
+FIELDS = st.sampled_from(
+    ["level=error", "logger=a b", "extra.k=é", "x=\ud800", "level=info", UNINDEXED]
+)
 
 
 @st.composite
