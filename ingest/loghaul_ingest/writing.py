@@ -15,16 +15,13 @@ from dataclasses import asdict, replace
 from typing import Any, TypeVar
 
 from loghaul.chunk import StreamKey
+from loghaul_ingest.block import UNINDEXED as UNINDEXED
 from loghaul_ingest.block import Block, BlockKey, Extent, Facts
 from loghaul_ingest.dead_letters import DeadLetters, described_block
 from loghaul_ingest.errors import StoreError
 from loghaul_ingest.stores.base import Batch, Writer
 
 T = TypeVar("T")
-
-#: The one field of a block whose words no store would take: a store that has such a block proposes
-#: it for every query.
-UNINDEXED = "indexed=no"
 
 #: First and longest pause before something is tried again.
 SHORTEST_SECONDS, LONGEST_SECONDS = 0.1, 30.0
