@@ -164,8 +164,30 @@ def loghaul() -> None:
     """
 
 
+def _stand_in_for_closed() -> None:
+    """Where the user closed stdout or stderr, write to nowhere, but let `run` see what is closed.
+
+    The numbers 0 to 2 are filled for all other commands: no database may be opened as stdout.
+    """
+    closed = [name for name in ("stdout", "stderr") if getattr(sys, name) is None]
+    if not closed:
+        return
+    import fcntl
+
+    from loghaul.capture.uncaptured import reserve
+
+    if sys.argv[1:2] != ["run"]:
+        reserve()
+    for name in closed:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        kept = fcntl.fcntl(nowhere, fcntl.F_DUPFD_CLOEXEC, 3)
+        os.close(nowhere)
+        setattr(sys, name, open(kept, "w", encoding="utf-8", errors="replace"))  # noqa: SIM115
+
+
 def main() -> None:
     """Entry point."""
+    _stand_in_for_closed()
     try:
         code = loghaul.main(prog_name="loghaul", standalone_mode=False)
         sys.stdout.flush()

@@ -65,6 +65,8 @@ def download(
     """
     if sum(choice is not None for choice in (output, zip_path, directory)) > 1:
         raise UsageError("-o, --zip and -d exclude each other; give one")
+    if "-" in (output, zip_path) and terminal.is_closed():
+        raise UsageError("stdout is closed; nothing can be written to -")
     with opened() as home:
         row = find_run(home.reader, run)
         chosen = _chosen(home.reader, row.run, file, narrowed)

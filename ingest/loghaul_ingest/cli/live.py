@@ -47,6 +47,7 @@ def follow(
             live.print(news)
             if not running and not news:
                 live.print(follower.finish())
+                live.finish()
                 return
             if follower.silent:
                 bring_up_to_date(settings, CATCH_UP_SECONDS)
@@ -70,7 +71,7 @@ class _Live:
         found = self._follower.history()
         self._learn()
         sources = [self._sources[stream.facts.stream] for stream, _ in found]
-        self._show.print(sources, [items for _, items in found])
+        self._show.print(sources, [items for _, items in found], more=True)
         terminal.flush()
 
     def print(self, news: Sequence[News]) -> None:
@@ -86,11 +87,16 @@ class _Live:
                 self._printer.plain(sources[part.source], part.item)
         else:
             streams = [
-                source.lines(items, self._style)
-                for source, (_, items) in zip(sources, news, strict=True)
+                source.lines(items, self._style, last=stream.done)
+                for source, (stream, items) in zip(sources, news, strict=True)
             ]
             for line in heapq.merge(*streams, key=lambda line: line.time_us):
                 self._printer.line(line)
+        terminal.flush()
+
+    def finish(self) -> None:
+        """The run has ended."""
+        self._printer.finish()
         terminal.flush()
 
     def _learn(self) -> None:

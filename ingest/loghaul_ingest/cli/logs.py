@@ -214,8 +214,13 @@ class Show:
             ],
         )
 
-    def print(self, sources: Sequence[Source], items: Sequence[Iterable[Item]]) -> None:
-        """Print the items of sources, which are of whole lines; of these the last, with --tail."""
+    def print(
+        self, sources: Sequence[Source], items: Sequence[Iterable[Item]], more: bool = False
+    ) -> None:
+        """Print the items of sources, which are of whole lines; of these the last, with --tail.
+
+        more    the streams go on behind these items
+        """
         tail = self._options["tail"]
         if self._plain(sources):
             held: list[bytes] = []
@@ -223,11 +228,14 @@ class Show:
             kinds = [source.facts.kind for source in sources]
             for part in merge(list(zip(items, kinds, strict=True))):
                 printer.plain(sources[part.source], part.item)
+            if not more:
+                printer.finish()
             for data in _last(iter(held), tail) if tail is not None else ():
                 terminal.write(data)
             return
         streams = [
-            source.lines(one, self._style) for source, one in zip(sources, items, strict=True)
+            source.lines(one, self._style, last=not more)
+            for source, one in zip(sources, items, strict=True)
         ]
         lines: Iterator[Line] = heapq.merge(*streams, key=lambda line: line.time_us)
         printer = Printer(self._style)

@@ -71,9 +71,13 @@ class Source:
     label: str = ""
     colour: str = ""
     _matchers: list[Any] | None = field(default=None, repr=False)
+    _state: Line | None = field(default=None, repr=False)
 
-    def lines(self, items: Iterable[Item], style: Style) -> Iterator[Line]:
-        """Take items of whole lines apart into those that are shown."""
+    def lines(self, items: Iterable[Item], style: Style, last: bool = True) -> Iterator[Line]:
+        """Take items of whole lines apart into those that are shown.
+
+        last    these are the last of the stream: a state that nothing overwrote is shown
+        """
         matchers = self._bound(style)
         time_us = 0
         for item in items:
@@ -81,9 +85,16 @@ class Source:
                 yield Line(time_us, self, None, (0, 0), item)
                 continue
             view = view_of(self.facts, item, asked=bool(matchers))
+            self._state = None
             for span in self._spans(view, item, style, matchers):
                 time_us = view.time_of(span)
-                yield Line(time_us, self, view, span)
+                line = Line(time_us, self, view, span)
+                if style.collapse and view.progress(span):
+                    self._state = line
+                else:
+                    yield line
+        if last and self._state is not None:
+            yield self._state
 
     def _bound(self, style: Style) -> list[Any]:
         if self._matchers is None:
@@ -100,7 +111,8 @@ class Source:
             kept = set(matcher.spans(view))
             spans = [span for span in spans if span in kept]
         if style.collapse and b"\r" in item.data:
-            spans = [span for span in spans if not view.progress(span)]
+            end = view.end  # where a state may still be the last one
+            spans = [span for span in spans if span[1] == end or not view.progress(span)]
         return spans
 
 
@@ -142,6 +154,16 @@ class Printer:
         self._write = write
         self._live = live
         self._on_state = False
+        self._states: dict[Any, bytes] = {}
+
+    def finish(self) -> None:
+        """Nothing more comes: show the states of progress bars that nothing overwrote."""
+        for state in self._states.values():
+            self._write(self._tame(state) + b"\n")
+        self._states.clear()
+        if self._on_state:
+            self._write(b"\n")
+            self._on_state = False
 
     def plain(self, source: Source, item: Item) -> None:
         """Print whole lines of the only file as they are."""
@@ -152,10 +174,20 @@ class Printer:
         if self._live:
             self._overwrite(data)
             return
-        if self._style.collapse and source.facts.kind != EVENTS and b"\r" in data:
-            data = _OVERWRITTEN.sub(b"", data)
+        if self._style.collapse:
+            data = self._collapsed(source, data)
         if data:
             self._write(self._tame(data if data.endswith(b"\n") else data + b"\n"))
+
+    def _collapsed(self, source: Source, data: bytes) -> bytes:
+        """Leave out overwritten states; the last one waits for what follows it."""
+        self._states.pop(source.facts.stream, None)
+        if source.facts.kind == EVENTS or b"\r" not in data:
+            return data
+        if data.endswith(b"\r"):
+            start = max(data.rfind(b"\r", 0, -1), data.rfind(b"\n")) + 1
+            self._states[source.facts.stream] = data[start:-1]
+        return _OVERWRITTEN.sub(b"", data)
 
     def _overwrite(self, data: bytes) -> None:
         """Let states replace each other on the screen; a longer one leaves nothing behind."""

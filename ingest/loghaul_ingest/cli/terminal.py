@@ -91,6 +91,11 @@ def write(data: bytes) -> None:
         out.write(data)
 
 
+def is_closed() -> bool:
+    """Return whether the user closed stdout: a stand-in, with a number for a name, goes nowhere."""
+    return isinstance(getattr(sys.stdout, "name", None), int)
+
+
 def flush() -> None:
     """Let a reader of our output see it now."""
     sys.stdout.flush()

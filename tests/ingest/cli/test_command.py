@@ -113,6 +113,40 @@ def test_output_into_a_closed_pipe_ends_without_a_word(home):
     assert process.wait(timeout=30) == 141
 
 
+@pytest.mark.parametrize(
+    ("args", "code"),
+    [
+        (("runs",), 0),
+        (("files", "big"), 0),
+        (("logs", "big", "--tail", "3"), 0),
+        (("logs", "big", "-f", "--raw"), 2),
+        (("search", "line"), 0),
+        (("search", "line", "--count"), 0),
+        (("download", "big", "--zip", "-"), 2),
+        (("download", "big", "70_driver_log.txt", "-o", "-"), 2),
+        (("delete", "nothing"), 3),
+        (("ingest", "--once"), 0),
+        (("doctor", "-o", "json"), 0),
+        (("config",), 0),
+        (("completion", "bash"), 0),
+        (("--version",), 0),
+        (("run", "-q", "--run-id", "shut", "--", "sh", "-c", "echo kept; exit 6"), 6),
+    ],
+)
+def test_a_closed_stdout_is_no_error_of_any_command(home, tmp_path, args, code):
+    at = tmp_path if args[0] == "run" else home
+    command = " ".join([*LOGHAUL, *(f"'{arg}'" for arg in args)])
+    done = subprocess.run(
+        f"{command} >&-",
+        shell=True,
+        env={**os.environ, "LOGHAUL_HOME": str(at)},
+        capture_output=True,
+        timeout=60,
+        text=True,
+    )
+    assert ("Traceback" in done.stderr, done.returncode) == (False, code), done.stderr
+
+
 def test_a_home_that_cannot_be_written_is_read(home):
     if os.geteuid() == 0:
         pytest.skip("root writes everywhere")

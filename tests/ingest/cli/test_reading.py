@@ -86,6 +86,15 @@ def test_logs_merge_the_outputs_by_line_and_raw_gives_one_exactly(shelf, call):
     assert coloured == b"out 1\nerr\nout 2\xff\x1b[31m\n"
 
 
+@pytest.mark.parametrize("options", [(), ("-f",), ("--tail", "2")])
+def test_the_last_state_of_a_progress_bar_is_shown_though_nothing_follows_it(shelf, call, options):
+    shelf.stream([(b"start\n", 0), (b"\r 10%\r 50%\r 90%\r", 1)], cut=12)
+    assert call("logs", "latest", *options).out == b"start\n 90%\n"
+    stamped = call("logs", "latest", "-t", *options).text.splitlines()
+    assert [line[28:] for line in stamped] == ["start", " 90%"]
+    assert call("logs", "latest", "-q", "90", *options).out == b" 90%\n"
+
+
 def test_states_of_a_progress_bar_are_collapsed_and_kept(shelf, call):
     shelf.stream([(b"\r 10%\r 50%\r100%\ndone\r\n", 0)])
     assert call("logs", "latest").out == b"100%\ndone\r\n"
