@@ -1,7 +1,7 @@
 """What is wrong with this installation and how to mend it: one finding per question.
 
-Changes nothing: what would have to be created to look at it is not looked at. Every check ends in
-a finding, also when it fails itself.
+Changes nothing: what would have to be created to look at it is not looked at (only a probe that was
+asked for writes a run, and deletes it). Every check ends in a finding, also when it fails itself.
 """
 
 from __future__ import annotations
@@ -47,9 +47,12 @@ class Finding(NamedTuple):
     advice: str = ""
 
 
-def examine(settings: Settings) -> Iterator[Finding]:
-    """Yield all findings, in the order in which one would look."""
-    for check in _CHECKS:
+def examine(settings: Settings, probe: bool = False) -> Iterator[Finding]:
+    """Yield all findings, in the order in which one would look.
+
+    `probe`: send a run through the whole chain, too, and delete it.
+    """
+    for check in (*_CHECKS, _probe) if probe else _CHECKS:
         try:
             yield from check(settings)
         except Exception as error:  # noqa: BLE001 - a check that fails is a finding too
@@ -169,13 +172,25 @@ def _is_locked(path: Path) -> bool:
 def _worker(settings: Settings) -> Iterator[Finding]:
     if _is_locked(settings.home / "worker" / "lock"):
         yield Finding("worker", OK, "running")
-    else:
+    elif not settings.transport:
         yield Finding("worker", OK, "not running; `loghaul run` and reading commands start one")
     letters = settings.home / "dead-letters"
     count = sum(1 for path in letters.rglob("*") if path.is_file()) if letters.is_dir() else 0
     if count:
         advice = "look at them: each says why it could not be stored"
         yield Finding("worker", WRONG, f"{count} dead letters in {letters}", advice)
+
+
+def _chain(settings: Settings) -> Iterator[Finding]:
+    from loghaul_ingest.chain import look
+
+    yield from look(settings)
+
+
+def _probe(settings: Settings) -> Iterator[Finding]:
+    from loghaul_ingest.chain import probe
+
+    yield from probe(settings)
 
 
 def _store(settings: Settings) -> Iterator[Finding]:
@@ -288,6 +303,7 @@ _CHECKS: tuple[Callable[[Settings], Iterator[Finding]], ...] = (
     _home,
     _spool,
     _worker,
+    _chain,
     _store,
     _hook,
 )

@@ -18,12 +18,14 @@ _SIGNS = {"ok": ("ok   ", "green"), "warning": ("warn ", "yellow"), "wrong": ("W
     show_default=True,
     help="text for people; json: [{subject, state, text, advice}].",
 )
+@click.option("--probe", is_flag=True, help="Send a run through the whole chain, then delete it.")
 @click.pass_context
-def doctor(ctx: click.Context, output: str) -> None:
+def doctor(ctx: click.Context, output: str, probe: bool) -> None:
     """Look at the environment, the spool, the worker and the store; change nothing.
 
     \b
     loghaul doctor
+    loghaul doctor --probe     write a line, ship it, store it, find it, delete it; with times
 
     Each line says ok, warn, or WRONG and then what to do. Exit code 1 when something is wrong.
     """
@@ -32,7 +34,7 @@ def doctor(ctx: click.Context, output: str) -> None:
 
     found = []
     colour = terminal.wants_colour()
-    for finding in examine(load(strict=False)):
+    for finding in examine(load(strict=False), probe):
         found.append(finding)
         if output == "json":
             continue
