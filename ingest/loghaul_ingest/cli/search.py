@@ -10,11 +10,10 @@ import click
 
 from loghaul_ingest.block import Head
 from loghaul_ingest.cli import terminal
+from loghaul_ingest.cli.hits import Hits, in_file_order
 from loghaul_ingest.cli.home import RunName, find_run, opened
 from loghaul_ingest.cli.logs import Moment
-from loghaul_ingest.cli.printer import highlighted
 from loghaul_ingest.errors import StoreDamaged, UsageError
-from loghaul_ingest.event import render
 from loghaul_ingest.query import Query, parse
 from loghaul_ingest.query.proposal import Proposal
 from loghaul_ingest.search import Hit, Page, Request
@@ -127,7 +126,7 @@ def _hits(
             runs,
             since=options["since"],
             limit=options["limit"],
-            context=options["context"],
+            context=options["context"] + 1 if options["context"] else 0,
         ),
     )
     hits = in_file_order(page.hits)
@@ -142,27 +141,18 @@ def _hits(
         for hit in hits:
             terminal.write(terminal.dumps(_public(hit, options["context"])) + b"\n")
     else:
-        _text(hits, query, options)
+        Hits(query, options["context"], options["color"]).print(hits)
     _say_how_far(page)
-
-
-def in_file_order(hits: Sequence[Hit]) -> list[Hit]:
-    """Return hits file by file, the file of the newest hit first, in order within each file."""
-    groups: dict[tuple[Any, ...], list[Hit]] = {}
-    for hit in hits:
-        path = hit.event.get("log.file.path")
-        groups.setdefault((hit.stream.run, hit.stream.writer, path), []).append(hit)
-    return [
-        hit
-        for group in groups.values()
-        for hit in sorted(group, key=lambda hit: (hit.time_us, hit.offset))
-    ]
 
 
 def _public(hit: Hit, context: int) -> Mapping[str, Any]:
     if not context:
         return hit.event
-    return {**hit.event, "before": list(hit.before), "after": list(hit.after)}
+    return {
+        **hit.event,
+        "before": list(hit.before[-context:]),
+        "after": list(hit.after[:context]),
+    }
 
 
 def _time(time_us: int | None) -> str | None:
@@ -177,62 +167,6 @@ def _say_how_far(page: Page) -> None:
             f"the newest {len(page.hits):,} are shown, searched back to "
             f"{terminal.when(page.searched_back_to)}; --limit N shows more, --count counts all"
         )
-
-
-def _text(hits: Sequence[Hit], query: Query, options: Mapping[str, Any]) -> None:
-    """Print hits as ripgrep does: under a heading per file, or with the place before each line."""
-    colour = terminal.wants_colour(options["color"])
-    heading = terminal.wants_colour() or options["color"] == "always"
-    last: tuple[Any, Any] | None = None
-    last_place, shown_to = "", -1
-    for hit in hits:
-        place = _place(hit.event)
-        file = (hit.stream, hit.event.get("log.file.path"))
-        fresh = file != last
-        if heading and place != last_place:
-            _line(("" if last is None else "\n") + click.style(place, fg="magenta", bold=True))
-        elif options["context"] and last is not None:
-            _line("--")
-        if fresh:
-            shown_to = -1
-        for one in hit.before:
-            if one["log.offset"] > shown_to:
-                _event(one, query, "-", None if heading else place, colour)
-        _event(hit.event, query, ":", None if heading else place, colour)
-        shown_to = hit.event["log.offset"]
-        following = {other.offset for other in hits if other.stream == hit.stream}
-        for one in hit.after:
-            if one["log.offset"] in following:
-                break
-            _event(one, query, "-", None if heading else place, colour)
-            shown_to = one["log.offset"]
-        last, last_place = file, place
-
-
-def _place(event: Mapping[str, Any]) -> str:
-    """Return where a line stands: run, node, rank, attempt, file."""
-    parts = [str(event.get("run.id", "")), str(event.get("run.node") or event.get("host.name", ""))]
-    if event.get("run.attempt", 1) != 1:
-        parts.append(f"attempt {event['run.attempt']}")
-    if event.get("run.rank") is not None:
-        parts.append(f"rank {event['run.rank']}")
-    return terminal.escape(" ".join([*parts, str(event.get("log.file.path", ""))]))
-
-
-def _event(
-    event: Mapping[str, Any], query: Query, sign: str, place: str | None, colour: bool
-) -> None:
-    text = "\n".join(terminal.escape(part) for part in render(dict(event)).split("\n"))
-    text = text.replace("\\x09", "\t")
-    at = event["log.offset"]
-    if place is None:
-        before = f"{str(event['@timestamp'])[:23].replace('T', ' ')} @{at}{sign} "
-    else:
-        before = f"{place}@{at}{sign}"
-    if colour:
-        text = highlighted(text, query) if sign == ":" else click.style(text, dim=True)
-        before = click.style(before, fg="bright_black")
-    _line(before + text)
 
 
 def _line(text: str) -> None:

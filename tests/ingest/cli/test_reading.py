@@ -198,6 +198,20 @@ def test_search_prints_place_and_line_with_context(shelf, call):
     assert (nothing.code, nothing.out, "no line matches" in nothing.err) == (0, b"", True)
 
 
+def test_groups_of_context_are_separated_unless_they_touch_as_grep_does(shelf, call):
+    words = ["a", "hit", "b", "c", "hit", "d", "e", "f", "hit", "hit", "g"]
+    shelf.stream([(f"{word}\n".encode(), n) for n, word in enumerate(words)], cut=9)
+    lines = call("search", "hit", "-C", "1").text.splitlines()
+    assert [line if line == "--" else line[line.rindex("@") + 1 :].lstrip("0123456789")
+            for line in lines] == [
+        "-a", ":hit", "-b", "-c", ":hit", "-d", "--", "-f", ":hit", ":hit", "-g",
+    ]  # fmt: skip
+    [first, *_] = call("search", "hit", "-C", "1", "-o", "ndjson").ndjson()
+    assert [[one["message"] for one in first[side]] for side in ("before", "after")] == [
+        ["a"], ["b"],
+    ]  # fmt: skip
+
+
 def test_search_says_how_far_it_looked_and_counts_what_it_did_not_show(shelf, call):
     shelf.stream([(b"needle %d\n" % n, n) for n in range(50)])
     done = call("search", "needle", "--limit", "10", "-o", "json")
