@@ -17,7 +17,7 @@ from loghaul_ingest.stores.base import Stored
 from loghaul_ingest.stores.opensearch import bulk, chains
 from loghaul_ingest.stores.opensearch.client import Client
 from loghaul_ingest.stores.opensearch.content import unpack
-from loghaul_ingest.stores.opensearch.documents import action, document, identity
+from loghaul_ingest.stores.opensearch.documents import action, clamped, document, identity
 from loghaul_ingest.stores.opensearch.names import run_key, stream_id
 from loghaul_ingest.stores.opensearch.queries import every
 from loghaul_ingest.stores.opensearch.searches import Search
@@ -51,6 +51,22 @@ class Compactor:
             # Who searches must not see both what was merged and what it was merged of.
             self._client.call("POST", f"/{self._index}/_refresh", ignore_unavailable=True)
         return vanished
+
+    def finish(self) -> None:
+        """Count the last line of an ended stream, where it was sealed as an unfinished one."""
+        end = self._facts.end
+        if end is None:
+            return
+        self._client.call("POST", f"/{self._index}/_refresh", ignore_unavailable=True)
+        query = every([{"term": {"stream": self._stream}}, {"term": {"end": clamped(end.length)}}])
+        head = next(self._search.all_heads(query, [{"offset": "desc"}], size=1), None)
+        found = self._load([head]) if head is not None else {}
+        if head is None or head.offset not in found:
+            return
+        stored = found[head.offset].stored
+        block = compaction.finished(stored.head, self._facts, lambda _: stored, self._below)
+        if block is not None:
+            self._send([self._write(0, block, found)])
 
     def _worthwhile(self) -> bool:
         """Whether there are small blocks or overlaps: asked before all heads are read."""
@@ -88,6 +104,8 @@ class Compactor:
             if any(found.get(head.offset, _GONE).stored.head != head for head in group.heads):
                 continue  # somebody else is at work here
             merged = self._merged(group, found)
+            if len(merged) == len(group.heads) and not group.overlapping:
+                continue
             for block in merged:
                 writes.append(self._write(number, block, found))
             kept = {block.head.offset for block in merged}

@@ -7,6 +7,7 @@ what is large in them (words, base64) needs no escaping and no second copy.
 from __future__ import annotations
 
 import re
+from base64 import b64encode
 from functools import lru_cache
 from typing import Any
 
@@ -16,7 +17,6 @@ from loghaul_ingest.block import Block, Head
 from loghaul_ingest.stores.opensearch.content import pack, pack_head, to_json
 from loghaul_ingest.stores.opensearch.mapping import LEVELS
 from loghaul_ingest.stores.opensearch.names import block_id, number_of, run_key, stream_id
-from loghaul_ingest.writing import UNINDEXED
 
 _KNOWN = frozenset(LEVELS)
 #: Of words only letters, digits and `_` stay: whatever a caller gives, no quote gets into JSON.
@@ -31,7 +31,7 @@ def document(block: Block) -> bytes:
     parts = [
         orjson.dumps(_small(block))[:-1],
         b',"head":"',
-        _base64(packed),
+        b64encode(packed),
         b'","content":"',
         pack(block, packed),
         b'","words":"',
@@ -91,12 +91,4 @@ def _small(block: Block) -> dict[str, Any]:
             found["odd"] = True
     if block.fields:
         found["fields"] = [field_term(field) for field in block.fields]
-        if UNINDEXED in block.fields:
-            found["bare"] = True
     return found
-
-
-def _base64(raw: bytes) -> bytes:
-    from base64 import b64encode
-
-    return b64encode(raw)

@@ -84,7 +84,7 @@ _WORDS = {"type": "match_only_text", "analyzer": "words"}
 #: end                 offset + length
 #: link                see `chains`
 #: levels, odd         events per level; whether there are levels not among LEVELS
-#: fields              "key=value" that can be asked for; bare: it has no words, propose it always
+#: fields              "key=value" that can be asked for
 #: head, content       see `content`
 BLOCKS: Mapping[str, Any] = {
     "dynamic": "strict",
@@ -105,7 +105,6 @@ BLOCKS: Mapping[str, Any] = {
         "levels": {"properties": dict.fromkeys(LEVELS, _COUNT)},
         "odd": {"type": "boolean"},
         "fields": {"type": "keyword", "doc_values": False},
-        "bare": {"type": "boolean"},
         "words": _WORDS,
         "words_high": _WORDS,
         "head": {"type": "binary", "doc_values": True},

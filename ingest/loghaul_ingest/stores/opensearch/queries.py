@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
+from loghaul_ingest.block import UNINDEXED
 from loghaul_ingest.query.proposal import (
     Both,
     Either,
@@ -26,13 +27,8 @@ Query = dict[str, Any]
 
 EVERY: Query = {"match_all": {}}
 NOTHING: Query = {"match_none": {}}
+_UNINDEXED: Query = {"term": {"fields": UNINDEXED}}
 _PLAIN = re.compile(rb"[a-z0-9_]+")
-
-
-def proposed(proposal: Proposal) -> Query:
-    """Return the query of a proposal; blocks that could not be indexed are always proposed."""
-    query = _query(proposal)
-    return query if query in (EVERY, NOTHING) else either([query, {"term": {"bare": True}}])
 
 
 def every(parts: Iterable[Query]) -> Query:
@@ -76,20 +72,19 @@ def from_on(field: str, start: int | None) -> Query:
     return EVERY if start is None else {"range": {field: {"gte": clamped(start)}}}
 
 
-def _query(proposal: Proposal) -> Query:
+def proposed(proposal: Proposal) -> Query:
+    """Return the query of a proposal, bound to its streams; it may only ask for too little."""
     match proposal:
         case Word():
             return _word(proposal)
         case Value(any_of):
-            # No value: nothing can hold.
-            terms = sorted(field_term(field) for field in any_of)
-            return {"terms": {"fields": terms}} if terms else NOTHING
+            return {"terms": {"fields": sorted(map(field_term, {*any_of, UNINDEXED}))}}
         case Times(since, until):
             return every([from_on("time_max", since), below("time_min", until)])
         case Both(parts):
-            return every(_query(part) for part in parts)
+            return every(proposed(part) for part in parts)
         case Either(parts):
-            return either([_query(part) for part in parts])
+            return either([proposed(part) for part in parts])
         case Nothing():
             return NOTHING
         case Every():
@@ -105,4 +100,5 @@ def _word(asked: Word) -> Query:
     if len(word) > LONGEST:
         word, prefix = word[:LONGEST], True
     name = "words_high" if asked.high else "words"
-    return {"prefix" if prefix else "term": {name: word.decode("ascii")}}
+    query: Query = {"prefix" if prefix else "term": {name: word.decode("ascii")}}
+    return either([query, _UNINDEXED])

@@ -51,6 +51,7 @@ class OpenSearchWriter:
         self._tombstones = Tombstones(self._client, self._names)
         self._buckets: OrderedDict[StreamKey, str] = OrderedDict()
         self._made: set[str] = set()
+        self._tails: OrderedDict[StreamKey, tuple[int, bool]] = OrderedDict()
         self._lock = threading.Lock()
         self._process = os.getpid()
         self._closed = False
@@ -141,6 +142,12 @@ class OpenSearchWriter:
             for index in outcome.missing:
                 setup.create_index(self._client, index)
         outcome.check()
+        for block in blocks:
+            # A newline at its end: nothing is unfinished, whatever becomes of the stream.
+            self._put(self._tails, block.head.stream, (block.head.end, block.data[-1:] == b"\n"))
+        for facts in batch.facts:
+            if facts.end is not None and facts.stream.run not in deleted:
+                self._finish(facts)
         return stood + outcome.stood
 
     def _settle(self, blocks: Sequence[Block], facts: Sequence[Facts]) -> None:
@@ -192,6 +199,15 @@ class OpenSearchWriter:
         index = self._names.blocks(bucket)
         return bulk.Item(head.key, index, action("create", index, head) + document(block))
 
+    def _finish(self, facts: Facts) -> None:
+        """Count the last line of an ended stream, where it was sealed as an unfinished one."""
+        end = facts.end.length if facts.end else 0
+        with self._lock:
+            known = self._tails.pop(facts.stream, None)
+            bucket = self._buckets.get(facts.stream)
+        if end and known != (end, True) and bucket is not None:
+            Compactor(self._client, self._names.blocks(bucket), facts).finish()
+
     def _compact(self, stream: StreamKey) -> int:
         if self._tombstones.among([stream.run]):
             return 0
@@ -221,11 +237,14 @@ class OpenSearchWriter:
             self._remember(key, row.bucket)
 
     def _remember(self, key: StreamKey, bucket: str) -> None:
+        self._put(self._buckets, key, bucket)
+
+    def _put(self, into: OrderedDict[StreamKey, _T], key: StreamKey, value: _T) -> None:
         with self._lock:
-            self._buckets[key] = bucket
-            self._buckets.move_to_end(key)
-            if len(self._buckets) > _MOST_STREAMS:
-                self._buckets.popitem(last=False)
+            into[key] = value
+            into.move_to_end(key)
+            if len(into) > _MOST_STREAMS:
+                into.popitem(last=False)
 
 
 def shares(blocks: Iterable[Block], share_bytes: int = SHARE_BYTES) -> Iterator[list[Block]]:
