@@ -1,11 +1,8 @@
 """A log record as one line of an events stream: JSON with dotted ECS names, UTF-8, one newline.
 
-`take(record, outlet)` promises: everything of the record is in the line; nothing raises because
-of what the record carries. The order of names is fixed: `@timestamp`, `log.level`, `message` first.
-
-It is the hot path of a training script: what is the same for every record of one call site (logger,
-level, source place, thread) is rendered once and kept, the date once per second, and no dictionary
-is built. A record with more than a message (exception, stack, extra) takes the longer way.
+The order of names is fixed: `@timestamp`, `log.level`, `message` first. Nothing raises because of
+what a record carries. Most records do not come here: `loghaul.hot` keeps them in parts, which
+are put together again as the same line.
 """
 
 from __future__ import annotations
@@ -18,11 +15,11 @@ import sys
 import time
 import traceback
 from json.encoder import encode_basestring as _quote
-from operator import itemgetter
 from threading import get_ident
 from typing import Any, Callable, Optional, Protocol
 
 from loghaul import health
+from loghaul.moment import stamp
 from loghaul.plain import plain, text
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -37,83 +34,32 @@ RESERVED = frozenset({
     "processName", "relativeCreated", "stack_info", "taskName", "thread", "threadName",
 })  # fmt: skip
 
-_SITE = (
+#: What tells call sites apart.
+SITE = (
     "lineno", "pathname", "funcName", "name", "levelno", "thread", "threadName", "process",
-    "exc_info", "exc_text", "stack_info",
+    "exc_info", "exc_text", "stack_info", *(("taskName",) if sys.version_info >= (3, 12) else ()),
 )  # fmt: skip
-_PLAIN = len(logging.LogRecord("", 0, "", 0, "", None, None).__dict__)
-
-_site_of = itemgetter(*_SITE, *(("taskName",) if sys.version_info >= (3, 12) else ()))
-_sites: dict[Any, tuple[str, str]] = {}
-#: First microsecond, first one behind, and the beginning of a line of this second.
-_second: tuple[int, int, str] = (0, 0, "")
-#: True while a message and its arguments are merged: what is logged by their own code sees it.
-_merging = False
+#: Call site -> what its lines have in common, a `Site` of the spool; for `loghaul.hot`.
+sites: dict[Any, Any] = {}
 _formatting: set[int] = set()
 
 
 class Outlet(Protocol):
-    """What lines are handed to: `append(stream, line, time_us, severity)`."""
+    """What whole lines are handed to: `append(stream, line, time_us, severity)`."""
 
     append: Callable[[int, bytes, int, int], Any]
     stream: int
 
 
-def take(record: logging.LogRecord, outlet: Outlet) -> None:
-    """Hand the line of a record to an outlet. This is the boundary to the script: never raises."""
-    global _merging
-    values = record.__dict__
-    try:
-        head, tail = _sites[_site_of(values)]
-        if len(values) != _PLAIN and _has_extras(values):
-            return _take_long(record, outlet)
-        message, args = values["msg"], values["args"]
-        if args:
-            if _merging:
-                return _take_long(record, outlet)
-            _merging = True
-            try:
-                message = message % args
-            finally:
-                _merging = False
-        time_us = int(values["created"] * 1e6)
-        first, behind, date = _second
-        if not first <= time_us < behind:
-            date = _date(time_us)
-        # Sixteen digits: the last six are the microseconds. What is no text makes _quote raise.
-        line = f"{date}{str(time_us)[10:]}{head}{_quote(message)}{tail}".encode()
-    except Exception:  # noqa: BLE001 - whatever it is, the longer way knows how to live with it
-        return _take_long(record, outlet)
-    outlet.append(outlet.stream, line, time_us, values["levelno"])
-
-
 def _forked() -> None:
-    """In a child of a fork nobody is merging a message any more."""
-    global _merging
-    _merging = False
+    """In a child of a fork nobody is making text of arguments any more."""
     _formatting.clear()
 
 
 os.register_at_fork(after_in_child=_forked)
 
 
-def _has_extras(values: dict[str, Any]) -> bool:
-    """A formatter that ran before leaves `message` and `asctime` on the record."""
-    return len(values) - ("message" in values) - ("asctime" in values) != _PLAIN
-
-
-def _date(time_us: int) -> str:
-    global _second
-    second = time_us // 1_000_000
-    if not 10**9 <= second < 10**10:
-        raise ValueError("not ten digits")
-    stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
-    date = f'{{"@timestamp":"{stamp}.'
-    _second = (second * 1_000_000, (second + 1) * 1_000_000, date)
-    return date
-
-
-def _take_long(record: logging.LogRecord, outlet: Outlet) -> None:
+def take_long(record: logging.LogRecord, outlet: Outlet) -> None:
     """Take a record that has more than a message, or something odd about it."""
     try:
         severity = record.levelno if type(record.levelno) is int else 20
@@ -147,12 +93,7 @@ def whole(encoded: str) -> str:
 
 def timestamp(time_us: int) -> str:
     """Return RFC 3339 in UTC with microseconds."""
-    second, micro = divmod(time_us, 1_000_000)
-    try:
-        stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
-    except (OverflowError, ValueError, OSError):
-        return "1970-01-01T00:00:00.000000Z"
-    return f"{stamp}.{micro:06d}Z"
+    return f"{stamp(time_us)}Z"
 
 
 def fields(
@@ -163,7 +104,7 @@ def fields(
     """Return a record as fields in the order of a line, all of them known to JSON.
 
     message: of a formatter, instead of the record's own; extra: more of them, from a formatter.
-    Of a record without exception and extra the parts around the message are kept for `take`.
+    Of a record without exception and extra the parts around the message are kept for the next one.
     """
     values = record.__dict__
     thread = get_ident()
@@ -193,14 +134,22 @@ def fields(
 
 
 def _keep_site(values: dict[str, Any]) -> None:
+    """Keep what the lines of a call site have in common, for the next record of it."""
+    from loghaul.spool.site import Site
+
     try:
-        site = _site_of(values)
-        level = _quote(_level(values))
-        logger = _quote(text(values.get("name")))
-        place = json.dumps(_place(values), ensure_ascii=False, separators=(",", ":"))[1:]
-        if len(_sites) >= MAX_SITES:
-            _sites.clear()
-        _sites[site] = (f'Z","log.level":{level},"message":', f',"log.logger":{logger},{place}\n')
+        key = tuple(values[name] for name in SITE)
+        level = whole(_quote(_level(values)))
+        logger = whole(_quote(text(values["name"])))
+        place = whole(json.dumps(_place(values), ensure_ascii=False, separators=(",", ":")))
+        site = Site(
+            b'{"@timestamp":"',
+            f'Z","log.level":{level},"message":"'.encode(),
+            f'","log.logger":{logger},{place[1:]}\n'.encode(),
+        )
+        if len(sites) >= MAX_SITES:
+            sites.clear()
+        sites[key] = site
     except (KeyError, TypeError):
         pass  # a record made by hand: it takes the longer way each time
 

@@ -13,7 +13,7 @@ import logging
 from typing import Any, Optional, Union
 
 from loghaul import claims, event, health, outlet
-from loghaul.event import take
+from loghaul.hot import take
 from loghaul.plain import plain, text
 
 _handlers = 0

@@ -18,6 +18,7 @@ from typing import Any, Callable, Optional
 
 from loghaul import event, health
 from loghaul.config import Settings, load
+from loghaul.moment import microseconds
 
 #: A spool that could not be opened is tried again after this long, then twice that, ...
 RETRY_SECONDS, MAX_RETRY_SECONDS = 1.0, 60.0
@@ -29,21 +30,29 @@ _own_run: dict[str, str] = {}
 
 
 class Outlet:
-    """One destination. Settings are read when the first record comes, never before."""
+    """One destination. Settings are read when the first record comes, never before.
+
+    append, log    of the writer, or what stands in for them; neither raises
+    calm           the writer, where `loghaul.hot` may write to it itself
+    merging        True while a message and its arguments are merged: what their code logs sees it
+    """
 
     def __init__(self, **overrides: Any) -> None:
         self.overrides = overrides
         self.writer: Any = None
         self.role = ""
         self.append: Callable[[int, bytes, int, int], Any]
+        self.log: Callable[[int, Any, float, bytes, int], Any]
         self.stream = 0
         self._ended = False
         self._prepare()
         _outlets.add(self)
 
     def _prepare(self) -> None:
-        self.append = self._first
+        self.append, self.log = self._first, self._first_line
         self.writer = None
+        self.merging = False
+        self.calm: Any = None
         self._opening = False
         self._lock = RLock()
         self._retry_at, self._retry_seconds = 0.0, RETRY_SECONDS
@@ -68,6 +77,13 @@ class Outlet:
                 self.end("exit")
             return accepted
 
+    def _first_line(
+        self, stream: int, site: Any, created: float, message: bytes, severity: int
+    ) -> bool:
+        """Stands in for the writer's own `log`."""
+        line = site.line(created, message)
+        return self._first(stream, line, microseconds(created), severity)
+
     def open(self) -> bool:
         """Make writer and stream if there is none; False while that fails."""
         with self._lock:
@@ -88,6 +104,8 @@ class Outlet:
             return True
 
     def _open(self) -> None:
+        from loghaul import hot
+        from loghaul.spool.appender import HOLDERS, ONE_STEP
         from loghaul.spool.budget import Limits
         from loghaul.spool.writer import SpoolWriter
 
@@ -101,7 +119,9 @@ class Outlet:
         path = f"logs/azureml/{os.getpid()}_azureml.log"
         self.stream = writer.stream(path, "events", path)
         self.writer, self.role = writer, known["role"]
-        self.append = writer.append
+        self.append, self.log = writer.append, writer.log
+        HOLDERS[hot.take.__code__] = "writer"
+        self.calm = writer if ONE_STEP else None
         _open.add(self)
         if not self._ended:
             _end_in_multiprocessing(self)
@@ -110,7 +130,8 @@ class Outlet:
         """Write the end of the stream and close the writer; without a writer there is none."""
         with self._lock:
             writer, self._ended = self.writer, True
-            self.append, self.writer = self._first, None
+            self.append, self.log, self.writer = self._first, self._first_line, None
+            self.calm = None
             _open.discard(self)
         try:
             if writer is not None and not writer.forked:
@@ -122,7 +143,7 @@ class Outlet:
     def finish(self, cause: str, detail: dict[str, Any]) -> None:
         """End the stream, and take nothing until `restart`."""
         self.end(cause, detail)
-        self.append = _drop
+        self.append = self.log = _drop
 
     def restart(self, **overrides: Any) -> None:
         """Take records again, with these settings, in a new stream."""
@@ -137,7 +158,7 @@ class Outlet:
         self._prepare()
 
 
-def _drop(stream: int, line: bytes, time_us: int, severity: int) -> bool:
+def _drop(*_record: Any) -> bool:
     """Stands in for a writer behind the end of a session."""
     return False
 

@@ -13,7 +13,8 @@ import types
 from pathlib import Path
 from typing import Any, Callable
 
-from loghaul import claims, event, handler, health, outlet
+from loghaul import claims, handler, health, outlet
+from loghaul.hot import take
 
 #: ast.PyCF_ONLY_AST, without loading ast.
 _ONLY_TREE = 0x400
@@ -32,7 +33,7 @@ def keep(record: logging.LogRecord, mine: list[Any]) -> None:
     for watcher in watchers:
         watcher.append(record.thread)
     if claims.keep(record, mine):
-        event.take(record, outlet.DEFAULT)
+        take(record, outlet.DEFAULT)
 
 
 def install() -> None:

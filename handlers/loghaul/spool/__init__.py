@@ -9,9 +9,11 @@ from loghaul.spool.budget import BLOCK, REFUSE, Limits, usage
 from loghaul.spool.cutter import Cutter
 from loghaul.spool.declared import Declared
 from loghaul.spool.directories import abandoned, drop_oldest, writers
+from loghaul.spool.entry import Entry
 from loghaul.spool.format import START, Position
 from loghaul.spool.mounts import network_type
-from loghaul.spool.reader import Entry, SpoolReader, saved_position
+from loghaul.spool.reader import SpoolReader
+from loghaul.spool.released import saved_position
 from loghaul.spool.writer import SpoolWriter
 
 __all__ = [

@@ -15,8 +15,6 @@ and its record is put aside until the holder is done; else it waits for the othe
 from __future__ import annotations
 
 import functools
-import hashlib
-import mmap
 import sys
 import threading
 import time
@@ -24,30 +22,23 @@ from collections import deque
 from functools import partial
 from pathlib import Path
 from time import time_ns
-from types import FrameType
+from types import CodeType, FrameType
 from typing import Any, Callable, Optional
 from zlib import crc32
 
-from loghaul.spool.budget import SPOOL_FULL, Budget, Limits, why
-from loghaul.spool.declared import Declared
+from loghaul.moment import microseconds
+from loghaul.spool.budget import Limits
 from loghaul.spool.format import (
-    COUNTER,
     COVERED,
-    DECLARE,
-    GAP,
     HEADER_BYTES,
-    MAX_PAYLOAD_BYTES,
-    NO_STREAM,
-    TAIL_BYTES,
-    SegmentHeader,
+    LINE_COVERED,
+    MAX_RECORD_BYTES,
+    UNCOVERED_BYTES,
     aligned,
 )
-from loghaul.spool.segment import KIB, Segment
+from loghaul.spool.row import Row
+from loghaul.spool.site import Site
 
-#: While refusing, the disk is asked at most this often whether there is room again.
-RETRY_SECONDS = 0.05
-#: Sizes of segment that are tried when the regular one does not fit.
-SMALL_SIZES = (256 * KIB, 64 * KIB, 16 * KIB)
 #: Reason of what comes after the end.
 ENDED = "writer has ended"
 
@@ -71,49 +62,16 @@ def _alone(method: Callable[..., bool]) -> Callable[..., bool]:
     return locked
 
 
-class StreamState:
-    """What a writer keeps of a stream besides its end."""
+class Appender(Row):
+    """Appends to a row of segments, one thread at a time."""
 
-    __slots__ = ("declared", "digest", "gap_counter", "gap_end", "gap_reason")
-
-    def __init__(self, declared: Declared, digest: bool) -> None:
-        self.declared = declared
-        self.digest = hashlib.sha256() if digest else None
-        #: The GAP record that still grows: index into the segment's longs, and where it ends now.
-        self.gap_counter = self.gap_end = -1
-        self.gap_reason = ""
-
-
-class Appender:
-    """Appends to the segments of one directory, one thread at a time, within a budget.
-
-    refused    bytes that were not accepted, by reason
-    """
-
-    _segment: Segment
-    _map: mmap.mmap
-    _words: memoryview[int]
-    #: Where the next record goes, what the hot path may fill, and what may be filled at all.
-    _position: int
-    _limit: int
-    _hard_limit: int
+    _pack_line = staticmethod(LINE_COVERED.pack)
 
     def __init__(self, writer: str, directory: Path, limits: Limits) -> None:
-        self.id = writer
-        self.directory = directory
-        self.refused: dict[str, int] = {}
-        self._budget = Budget(directory.parent, limits)
+        super().__init__(writer, directory, limits)
         self._busy = False
         self._mutex = threading.RLock()
         self._deferred: deque[Callable[[], object]] = deque()
-        self._offsets: list[int] = []
-        self._streams: list[StreamState] = []
-        self._dead = self._digesting = False
-        self._floor: Optional[int] = -1
-        self._reason = SPOOL_FULL
-        self._asked = 0.0
-        self._created = 0
-        self._number = 0
 
     # -- the hot path
 
@@ -127,7 +85,9 @@ class Appender:
         severity    Python's number; decides who is refused first when space runs out
         """
         if self._busy:
-            return self._append_contended(stream, data, time_us, severity)
+            if time_us is None:
+                time_us = time_ns() // 1000
+            return self._contended(partial(self._accept, stream, bytes(data), time_us, severity))
         self._busy = True
         try:
             if time_us is None:
@@ -135,7 +95,7 @@ class Appender:
             start = self._position
             length = len(data) + HEADER_BYTES
             after = start + ((length + 7) & -8)
-            if after > self._limit:
+            if after > self._limit or length > MAX_RECORD_BYTES:
                 return self._accept(stream, data, time_us, severity)
             offsets = self._offsets
             offset = offsets[stream]
@@ -158,18 +118,28 @@ class Appender:
             finally:
                 self._busy = False
 
-    def _append_contended(
-        self, stream: int, data: bytes, time_us: Optional[int], severity: int
+    def log(
+        self, stream: int, site: Site, created: float, message: bytes, severity: int = 20
     ) -> bool:
-        if time_us is None:
-            time_us = time_ns() // 1000
+        """Append one line of an events stream, without copying what its site has in common.
+
+        site        of this stream; declared with its first line in a segment
+        created     of the log record, seconds since the epoch
+        message     as it stands in the line
+
+        `loghaul.hot.take` has the hot path of it written out.
+        """
+        work = partial(self._accept_line, stream, site, created, message, severity)
+        return self._contended(work)
+
+    def _contended(self, work: Callable[[], bool]) -> bool:
         if self._is_mine(3):
             # The holder is further down this very stack: it takes the record when it is done.
-            self._deferred.append(partial(self._accept, stream, bytes(data), time_us, severity))
+            self._deferred.append(work)
             return True
         self._enter()
         try:
-            return self._accept(stream, data, time_us, severity)
+            return work()
         except Exception as error:  # noqa: BLE001 - as in append
             return self._failed(error)
         finally:
@@ -185,7 +155,8 @@ class Appender:
         frame: Optional[FrameType] = sys._getframe()
         while frame is not None:
             own -= 1
-            if own < 0 and frame.f_code in HOLDERS and frame.f_locals.get("self") is self:
+            name = HOLDERS.get(frame.f_code) if own < 0 else None
+            if name is not None and frame.f_locals.get(name) is self:
                 return True
             frame = frame.f_back
         return False
@@ -229,9 +200,6 @@ class Appender:
         self._count(f"not a record: {type(error).__name__}", 1)
         return False
 
-    def _count(self, reason: str, length: int) -> None:
-        self.refused[reason] = self.refused.get(reason, 0) + length
-
     # -- accepting with care: no room, refusal, digests, long data
 
     def _accept(self, stream: int, data: bytes, time_us: int, severity: int) -> bool:
@@ -253,152 +221,47 @@ class Appender:
             if not len(rest):
                 return True
 
-    def _fits(self, length: int, severity: int) -> int:
-        """Return how much of so many bytes the next record can hold, making room; 0: none."""
-        if not self._welcome(severity):
-            return 0
-        room = self._hard_limit - self._position - HEADER_BYTES
-        if length <= min(room, MAX_PAYLOAD_BYTES):
-            return length
-        if room >= MAX_PAYLOAD_BYTES:
-            return MAX_PAYLOAD_BYTES
-        if length > MAX_PAYLOAD_BYTES and room > TAIL_BYTES:
-            return room & -8
-        if not self._rotate(severity):
-            return 0
-        return min(length, MAX_PAYLOAD_BYTES, self._hard_limit - self._position - HEADER_BYTES)
-
-    def _put_data(self, stream: int, data: memoryview, time_us: int) -> None:
-        start, offset = self._position, self._offsets[stream]
-        length = len(data) + HEADER_BYTES
-        record = _pack(time_us, stream, 0, offset) + data
-        self._map[start + 8 : start + length] = record
-        self._words[(start >> 2) + 1] = crc32(record)
-        self._position = start + aligned(length)
-        self._offsets[stream] = offset + len(data)
-        self._words[start >> 2] = length
-
-    def _welcome(self, severity: int) -> bool:
-        """Tell whether a record of this severity is taken now."""
-        if self._floor == -1:
-            return True
-        while True:
-            if time.monotonic() - self._asked >= RETRY_SECONDS:
-                self._ask(0)
-            if self._floor is not None and severity >= self._floor:
-                return True
-            if not self._budget.blocks or self._dead:
-                return False
-            time.sleep(RETRY_SECONDS)
-
-    def _ask(self, wanted: int) -> None:
-        """Ask the budget who is taken from now on."""
-        self._asked = time.monotonic()
-        self._floor, self._reason = self._budget.floor(wanted)
-        self._set_limit()
-
-    def _set_limit(self) -> None:
-        """Let the hot path decide alone only while nobody is refused and nothing is hashed."""
-        calm = self._floor == -1 and not self._digesting and not self._dead
-        self._limit = self._hard_limit if calm else -1
-
-    def _refuse(self, stream: int, length: int, time_us: int) -> None:
-        """Count bytes that are not taken, in a GAP record where there is room for one."""
-        state, offset = self._streams[stream], self._offsets[stream]
-        self._count(self._reason, length)
-        if state.gap_end != offset or state.gap_reason != self._reason:
-            state.gap_counter = -1
-            start = self._put(GAP, stream, COUNTER.pack(0) + self._reason.encode(), time_us)
-            if start >= 0:
-                state.gap_counter = (start + HEADER_BYTES) >> 3
-                state.gap_reason = self._reason
-        self._offsets[stream] = state.gap_end = offset + length
-        if state.gap_counter >= 0:
-            self._segment.longs[state.gap_counter] += length
-
-    def _put(self, kind: int, stream: int, payload: bytes, time_us: int) -> int:
-        """Write a record that is not data, into the tail of the segment if need be."""
-        segment = self._segment
-        segment.used = self._position
-        offset = 0 if stream == NO_STREAM else self._offsets[stream]
-        start = segment.put(kind, stream, offset, time_us, payload)
-        self._position = segment.used
-        return start
-
-    # -- segments
-
-    def _open_segment(self, directory: Path, size: int) -> None:
-        """Create the next segment and go over to it. Raises OSError, and nothing has changed."""
-        now = time_ns() // 1000
-        segment = self._new_segment(directory, size, now)
-        self._created += 1
-        before = getattr(self, "_segment", None)
-        self._segment = segment
-        self._map, self._words = segment.map, segment.words
-        self._position = segment.used
-        self._hard_limit = size - TAIL_BYTES
-        for number, state in enumerate(self._streams):
-            state.gap_counter = state.gap_end = -1
-            self._put(DECLARE, number, state.declared.encode(), now)
-        self._set_limit()
-        if before is not None:
-            before.close()
-
-    def _new_segment(self, directory: Path, size: int, now: int) -> Segment:
-        while True:
-            try:
-                segment = Segment(directory, SegmentHeader(self._number + 1, size, self.id, now))
-            except FileExistsError:
-                # Left by an attempt that a signal interrupted; readers find nothing in it.
-                self._number += 1
-                continue
-            self._number += 1
-            return segment
-
-    def _open_any_segment(self, directory: Path, needed: int = 0) -> None:
-        """Open the next segment whatever the budget says. Raises OSError: the disk is full."""
-        sizes = self._next_sizes(needed)
-        for size in sizes:
-            try:
-                self._open_segment(directory, size)
-                return
-            except OSError:
-                if size == sizes[-1]:
-                    raise
-
-    def _next_sizes(self, needed: int = 0) -> list[int]:
-        """Sizes to try for the next segment, in bytes: on a disk that is nearly full a small one.
-
-        The declarations and what else is `needed` are at most a quarter of it.
-        """
-        declared = sum(len(s.declared.encode()) + HEADER_BYTES + 8 for s in self._streams)
-        least = (4 * (declared + needed) + 4095) & -4096
-        wanted = max(self._budget.segment_size(self._created), least)
-        return [wanted, *(size for size in SMALL_SIZES if least <= size < wanted)]
-
-    def _rotate(self, severity: int) -> bool:
-        """Open the next segment if the budget lets a record of this severity have one."""
-        while True:
-            if any(self._try_segment(size, severity) for size in self._next_sizes()):
-                return True
-            if not self._budget.blocks or self._dead:
-                return False
-            time.sleep(RETRY_SECONDS)
-
-    def _try_segment(self, size: int, severity: int) -> bool:
-        self._ask(size)
-        if self._floor is None or severity < self._floor:
-            return False
-        try:
-            self._open_segment(self.directory, size)
-        except OSError as error:
-            self._floor, self._reason = None, why(error)
-            self._set_limit()
-            return False
+    def _accept_line(
+        self, stream: int, site: Site, created: float, message: bytes, severity: int
+    ) -> bool:
+        """Log while holding the writer: as a LOG record where that is possible, else as DATA."""
+        together = len(site.encode()) + HEADER_BYTES + 8 + len(message)
+        if (
+            self._dead
+            or self._streams[stream].digest is not None
+            # A line that fills much of a segment is better cut than given a new one.
+            or together > self._segment.size // 4
+            or self._fits(together, severity) != together
+        ):
+            word = 0
+        else:
+            word = self._word_of(site, stream)
+        if not word:
+            time_us = microseconds(created)
+            return self._accept(stream, site.line(created, message), time_us, severity)
+        offset = self._offsets[stream]
+        record = self._pack_line(created, word, offset) + message
+        self._put_record(record, stream, offset + site.length + len(message))
         return True
 
+    def _put_data(self, stream: int, data: memoryview, time_us: int) -> None:
+        offset = self._offsets[stream]
+        self._put_record(_pack(time_us, stream, 0, offset) + data, stream, offset + len(data))
 
-HOLDERS = {
-    getattr(method, "__wrapped__", method).__code__
-    for method in (Appender.append, Appender._append_contended, Appender._guarded)
+    def _put_record(self, record: bytes, stream: int, end: int) -> None:
+        start = self._position
+        length = len(record) + UNCOVERED_BYTES
+        self._map[start + UNCOVERED_BYTES : start + length] = record
+        self._words[(start >> 2) + 1] = crc32(record)
+        after = start + aligned(length)
+        # As in append: nothing is called from here on, so that no interrupt comes in between.
+        self._position = after
+        self._offsets[stream] = end
+        self._words[start >> 2] = length
+
+
+#: Code that holds a writer while it runs, and how it calls it.
+HOLDERS: dict[CodeType, str] = {
+    getattr(method, "__wrapped__", method).__code__: "self"
+    for method in (Appender.append, Appender._contended, Appender._guarded)
 }

@@ -17,8 +17,10 @@ from loghaul.chunk import (
     Mark,
     StreamKey,
 )
+from loghaul.spool.entry import Entry
 from loghaul.spool.format import Position
-from loghaul.spool.reader import TOGETHER_US, Entry, SpoolReader
+from loghaul.spool.lines import TOGETHER_US
+from loghaul.spool.reader import SpoolReader
 
 MAX_AGE_US = int(MAX_AGE_SECONDS * 1_000_000)
 #: Read at once; also the most that is read again when a worker dies.

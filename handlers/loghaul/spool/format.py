@@ -23,7 +23,8 @@ Record, 32 bytes of header, the payload, zeros to a multiple of 8:
      4  u32  crc32      of the bytes [8, length)
      8  i64  time       of arrival, microseconds since the epoch, UTC
     16  u32  tag        stream (low 16 bits), kind << 16, flags << 24
-    20  u32  intent     bytes that read_from() is about to read; 0 in every other record
+    20  u32  intent     bytes that read_from() is about to read; number of the site in a SITE or
+                        LOG record; 0 in every other one
     24  i64  offset     in the stream
 
 Kinds, and what the payload is:
@@ -37,6 +38,12 @@ Kinds, and what the payload is:
              covered by the CRC (taken as zero), so that a killed writer still tells how much
     END      JSON {cause, sha256, detail}: the stream has ended at `offset`
     CLOSE    every stream of the writer has ended; nothing follows
+    SITE     text that the lines of one call site have in common: before, head, tail, a newline
+             after the first two. It holds for the LOG records behind it in the same segment,
+             whose number it has; numbers begin at 1, and a segment has at most 1,000
+    LOG      one line of an events stream, without what its site says. The line at `offset` is
+             before, the moment in 26 bytes, head, payload, tail; offsets count all of it. `time`
+             is an f64 here: seconds since the epoch, as in a Python log record
 
 Invariants
 
@@ -56,9 +63,13 @@ Invariants
     after. A header whose length is 0, whose CRC is that of the bytes [8, 32), and behind which
     not all `intent` bytes are zero, is a read that a SIGKILL met between read(2) and the commit:
     its bytes are whole. (A read of nothing but NUL bytes that is killed there is lost.) With the
-    flag AT_MOST the read may have brought less, and zeros at its end do not count.
+    flag AT_MOST the read may have brought less, and zeros at its end do not count. Only DATA has
+    an intent.
 6.  Bytes behind the last record are zero in a live segment; in a final one anything else there
     is damage.
+7.  The bytes of a line do not depend on who reads it, or from where: a site is declared in the
+    segment that uses it, and never twice under one number. A damaged declaration costs the lines
+    of its site in that segment, which are a gap like any other (invariant 3).
 """
 
 from __future__ import annotations
@@ -80,12 +91,16 @@ SEGMENT_HEADER_BYTES = 64
 HEADER = struct.Struct("<IIqIIq")
 #: The part of the header that the CRC covers.
 COVERED = struct.Struct("<qIIq")
+#: The same of a LOG record, whose time is that of the log record itself, in seconds.
+LOG_HEADER = struct.Struct("<IIdIIq")
+#: The part of it that the CRC covers, tag and number as one.
+LINE_COVERED = struct.Struct("<dQq")
 HEADER_BYTES = 32
 UNCOVERED_BYTES = 8
 
-DATA, DECLARE, GAP, END, CLOSE = 0, 1, 2, 3, 4
+DATA, DECLARE, GAP, END, CLOSE, SITE, LOG = range(7)
 #: The last of the kinds above; a larger number is damage.
-LAST_KIND = CLOSE
+LAST_KIND = LOG
 #: Flag of an intent: the read may bring less than was announced (a terminal).
 AT_MOST = 1
 #: Stream number of records that belong to the writer as a whole.
@@ -93,6 +108,7 @@ NO_STREAM = 0xFFFF
 
 #: Longer appends become several records.
 MAX_PAYLOAD_BYTES = 128 * 1024
+MAX_RECORD_BYTES = HEADER_BYTES + MAX_PAYLOAD_BYTES
 #: Kept free at a segment's end for gaps and ends, which must find room when data does not.
 TAIL_BYTES = 4096
 COUNTER = struct.Struct("<Q")
@@ -162,10 +178,10 @@ def decode_segment_header(data: bytes) -> SegmentHeader:
 
 
 def encode_record(
-    kind: int, stream: int, offset: int, time_us: int, payload: bytes, flags: int = 0
+    kind: int, stream: int, offset: int, time_us: int, payload: bytes, number: int = 0
 ) -> tuple[int, bytes]:
     """Return (length word, the bytes that belong behind it: CRC, header, payload)."""
-    covered = COVERED.pack(time_us, stream | kind << 16 | flags << 24, 0, offset) + payload
+    covered = COVERED.pack(time_us, stream | kind << 16, number, offset) + payload
     crc = zlib.crc32(covered)
     return len(covered) + UNCOVERED_BYTES, crc.to_bytes(4, "little") + covered
 

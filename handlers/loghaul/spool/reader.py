@@ -8,67 +8,40 @@ damage costs the damaged record, and is an entry of its own.
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from pathlib import Path
-from typing import NamedTuple, Optional
+from typing import Optional
 from zlib import crc32
 
 from loghaul.chunk import EVENTS, End, Gap, Mark
-from loghaul.errors import SpoolError, SpoolFormatError
 from loghaul.spool.declared import Declared
-from loghaul.spool.facts import read_facts, write_atomically
+from loghaul.spool.entry import DROPPED, LOST, UNKNOWN, Entry
+from loghaul.spool.facts import read_facts
 from loghaul.spool.format import (
     CLOSE,
     COUNTER,
+    DATA,
     DECLARE,
     END,
     GAP,
     HEADER,
     HEADER_BYTES,
+    LOG,
     SEGMENT_HEADER_BYTES,
+    SITE,
     START,
     Position,
-    decode_segment_header,
+    aligned,
 )
+from loghaul.spool.lines import TOGETHER_BYTES, TOGETHER_US, read_run
 from loghaul.spool.recovery import is_valid, killed_read, lost_record, mended_length, next_record
-from loghaul.spool.segment import segment_name, segment_numbers
+from loghaul.spool.released import drop_before, remove, save_position, saved_position
+from loghaul.spool.segment import segment_numbers
+from loghaul.spool.segment_file import SegmentFile
+from loghaul.spool.site import Site
 
 #: Bytes taken from a segment at once; larger than the largest record.
 WINDOW_BYTES = 512 * 1024
-#: Records of an events stream that arrived within this time are one entry.
-TOGETHER_US = 10_000
 FOREVER_US = 1 << 63
-#: An entry begins no further record behind so many bytes, and so is always less than a chunk.
-TOGETHER_BYTES = 64 * 1024
-POSITION_NAME = "position.json"
-
-LOST = "record damaged"
-TORN = "record torn"
-DROPPED = "dropped: spool full"
-VANISHED = "segment unreadable"
-UNKNOWN = "not recorded"
-
-
-class Entry(NamedTuple):
-    """What came of a stream at a place: bytes, a gap, or the end.
-
-    stream     name; with `kind` ("text", "events", "blob") and `offset`, the place of data[0]
-    time_us    of arrival of the first byte
-    data       bytes; records that follow each other directly are one entry
-    gap, end   instead of bytes
-    marks      what of the data arrived when: one per read of a text stream, one for the records
-               of an events stream, which are in one entry only when they came within 10 ms
-    """
-
-    stream: str
-    kind: str
-    offset: int
-    time_us: int
-    data: bytes = b""
-    gap: Optional[Gap] = None
-    end: Optional[End] = None
-    marks: tuple[Mark, ...] = ()
 
 
 class SpoolReader:
@@ -91,12 +64,13 @@ class SpoolReader:
         self.id, self.started, self.facts = read_facts(self.directory)
         self.streams: dict[str, Declared] = {}
         self.ended = False
-        self._fd = -1
-        self._size = 0
-        self._final = False
+        self._segment: Optional[SegmentFile] = None
         self._suspect = -1
         self._hole = UNKNOWN
         self._by_number: dict[int, Declared] = {}
+        #: Call sites of log lines, as the current segment has declared them so far.
+        self._sites: dict[int, Site] = {}
+        self._left = 0
         #: Refusals not yet closed by a later record: reason, and the end that the counter gives.
         self._refusals: dict[int, tuple[str, int]] = {}
         #: End of a stream nothing is known of yet; -1: wherever it is declared.
@@ -124,15 +98,14 @@ class SpoolReader:
         Raises SpoolFormatError for a segment of a newer loghaul, nothing else.
         """
         entries: list[Entry] = []
-        left = max_bytes
-        while left > 0 and not self.ended:
-            if self._fd < 0 and not self._open_next():
+        self._left = max_bytes
+        while self._left > 0 and not self.ended:
+            if self._segment is None and not self._open_next():
                 break
-            window = self._window(WINDOW_BYTES)
-            used = self._parse(window, left, entries)
+            assert self._segment is not None
+            used = self._parse(self._segment.window(self._at, WINDOW_BYTES), entries)
             self._at += used
-            left -= used
-            if not used and not self._pass(entries):
+            if not used and not self._pass(self._segment, entries):
                 break
         return entries
 
@@ -153,9 +126,9 @@ class SpoolReader:
 
     def close(self) -> None:
         """Give up the descriptor; the position stays readable."""
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+        if self._segment is not None:
+            self._segment.close()
+            self._segment = None
 
     # -- segments
 
@@ -184,49 +157,50 @@ class SpoolReader:
 
     def _open(self, number: int) -> bool:
         try:
-            fd = os.open(self.directory / segment_name(number), os.O_RDONLY | os.O_CLOEXEC)
+            self._segment = SegmentFile(self.directory, number)
         except OSError:
             return False
-        try:
-            self._size = max(decode_segment_header(os.pread(fd, 64, 0)).size, os.fstat(fd).st_size)
-        except SpoolFormatError:
-            os.close(fd)
-            raise
-        except (SpoolError, OSError):
-            # A damaged header costs nothing: the records say all that is needed.
-            self._size = os.fstat(fd).st_size
-        self._fd, self._final, self._suspect = fd, False, -1
+        self._sites, self._suspect = {}, -1
         return True
-
-    def _window(self, length: int) -> bytes:
-        try:
-            return os.pread(self._fd, length, self._at)
-        except OSError:
-            return b""
 
     # -- records
 
-    def _parse(self, window: bytes, left: int, entries: list[Entry]) -> int:
+    def _parse(self, window: bytes, entries: list[Entry]) -> int:
         """Turn whole records into entries; return the bytes they took."""
         unpack, at, size = HEADER.unpack_from, 0, len(window)
-        while at + HEADER_BYTES <= size and at < left and not self.ended:
-            length, crc, time_us, tag, _intent, offset = unpack(window, at)
-            end = at + length
-            if tag >> 16 & 0xFF:
+        while at + HEADER_BYTES <= size and self._left > 0 and not self.ended:
+            length, crc, _time, tag, _number, _offset = unpack(window, at)
+            end, kind = at + length, tag >> 16 & 0xFF
+            known = self._by_number.get(tag & 0xFFFF)
+            if known is not None and kind == LOG:
+                after = self._lines(window, at, entries, known)
+            elif kind or known is None:
                 if not is_valid(window, at):
                     break
-                self._note(tag, offset, time_us, window[at + HEADER_BYTES : end], entries)
-                at = (end + 7) & -8
-                continue
-            if length < HEADER_BYTES or end > size or crc32(window[at + 8 : end]) != crc:
+                self._take(window[at:end], entries)
+                after = (end + 7) & -8
+            elif length < HEADER_BYTES or end > size or crc32(window[at + 8 : end]) != crc:
                 break
-            known = self._by_number.get(tag & 0xFFFF)
-            if known is None:
-                self._hole = LOST
-                at = (end + 7) & -8
             else:
-                at = self._together(window, at, entries, known)
+                after = self._together(window, at, entries, known)
+            if after == at:
+                break
+            self._left -= after - at
+            at = after
         return at
+
+    def _lines(self, window: bytes, at: int, entries: list[Entry], known: Declared) -> int:
+        """Take the log lines that directly follow each other as one entry."""
+        run = read_run(window, at, self._sites)
+        if run.data:
+            self._data(known, run.offset, (Mark(len(run.data), run.time_us),), run.data, entries)
+            self._left -= max(0, len(run.data) - (run.after - at))
+            return run.after
+        if not is_valid(window, at):
+            return at
+        # Its site was declared where the damage is: what follows tells how much is missing.
+        self._hole = LOST
+        return at + aligned(HEADER.unpack_from(window, at)[0])
 
     def _together(self, window: bytes, at: int, entries: list[Entry], known: Declared) -> int:
         """Take the valid record at `at` and those that directly follow it as one entry."""
@@ -300,11 +274,10 @@ class SpoolReader:
         entries.append(Entry(known.name, known.kind, offset, time_us, b"", gap))
         self._ends[known.number] = offset + length
 
-    def _note(
-        self, tag: int, offset: int, time_us: int, payload: bytes, entries: list[Entry]
-    ) -> None:
-        """Take a record that is not data."""
-        kind, stream = tag >> 16 & 0xFF, tag & 0xFFFF
+    def _take(self, record: bytes, entries: list[Entry]) -> None:
+        """Take a single record that is whole, whatever its kind."""
+        _, _, time_us, tag, number, offset = HEADER.unpack_from(record)
+        kind, stream, payload = tag >> 16 & 0xFF, tag & 0xFFFF, record[HEADER_BYTES:]
         if kind == DECLARE:
             declared = Declared.decode(stream, payload)
             self._by_number[stream] = self.streams[declared.name] = declared
@@ -312,11 +285,34 @@ class SpoolReader:
             self.ended = True
         known = self._by_number.get(stream)
         if known is None:
-            return
-        self._bridge(known, offset, time_us, entries)
-        if kind == GAP:
+            self._hole = LOST
+        elif kind == DATA:
+            self._data(known, offset, (Mark(len(payload), time_us),), payload, entries)
+        elif kind == LOG:
+            run = read_run(record, 0, self._sites)
+            if run.data:
+                marks = (Mark(len(run.data), run.time_us),)
+                self._data(known, offset, marks, run.data, entries)
+        else:
+            self._bridge(known, offset, time_us, entries)
+            self._note(known, kind, number, offset, time_us, payload, entries)
+
+    def _note(
+        self,
+        known: Declared,
+        kind: int,
+        number: int,
+        offset: int,
+        time_us: int,
+        payload: bytes,
+        entries: list[Entry],
+    ) -> None:
+        """Take what a record says of a stream without being bytes of it."""
+        if kind == SITE:
+            self._sites[number] = Site.decode(payload)
+        elif kind == GAP:
             reason = payload[COUNTER.size :].decode("utf-8", "replace")
-            self._refusals[stream] = reason, offset + COUNTER.unpack_from(payload)[0]
+            self._refusals[known.number] = reason, offset + COUNTER.unpack_from(payload)[0]
         elif kind == END:
             body = json.loads(payload)
             end = End(offset, time_us, body["cause"], body["sha256"], body["detail"])
@@ -324,18 +320,18 @@ class SpoolReader:
 
     # -- places without a record
 
-    def _pass(self, entries: list[Entry]) -> bool:
+    def _pass(self, segment: SegmentFile, entries: list[Entry]) -> bool:
         """Get over the place where no record begins; False: nothing is to be done (yet)."""
         if self.ended:
             return False
-        if not self._final:
+        if not segment.final:
             later = any(n > self._number for n in segment_numbers(self.directory))
             if later or self._concluding:
                 # The writer went on: what it wrote here before that must be read once more.
-                self._final = True
+                segment.final = True
                 return True
-            return self._pass_live(entries)
-        rest = self._window(self._size)
+            return self._pass_live(segment, entries)
+        rest = segment.window(self._at, segment.size)
         read = killed_read(rest, 0)
         if read is not None and read.stream in self._by_number:
             known = self._by_number[read.stream]
@@ -344,16 +340,16 @@ class SpoolReader:
             self._at += read.after
             return True
         after = next_record(rest, min(8, len(rest)), self._by_number)
-        self._lose(rest, after, entries)
+        self._lose(rest, after, segment.size - self._at, entries)
         if after < 0:
             self.close()
         else:
             self._at += after
         return True
 
-    def _pass_live(self, entries: list[Entry]) -> bool:
+    def _pass_live(self, segment: SegmentFile, entries: list[Entry]) -> bool:
         """A place is damaged in a live segment when twice a valid record lay behind it."""
-        rest = self._window(WINDOW_BYTES)
+        rest = segment.window(self._at, WINDOW_BYTES)
         after = next_record(rest, min(8, len(rest)), self._by_number)
         if after < 0:
             if not self.directory.exists():
@@ -362,29 +358,33 @@ class SpoolReader:
         if self._suspect != self._at:
             self._suspect = self._at
             return False
-        self._lose(rest, after, entries)
+        self._lose(rest, after, segment.size - self._at, entries)
         self._at += after
         return True
 
-    def _lose(self, rest: bytes, after: int, entries: list[Entry]) -> None:
-        """Note what the damage at the current place has cost, as far as it can be told."""
+    def _lose(self, rest: bytes, after: int, size: int, entries: list[Entry]) -> None:
+        """Note what the damage at the current place has cost, as far as it can be told.
+
+        size    bytes from here to the end of the segment, of which `rest` may lack some
+        """
         if after < 0 and not rest.strip(b"\0"):
             return
         self._hole = LOST
         length = mended_length(rest, 0, after)
         if length:
-            _, _, time_us, tag, _, offset = HEADER.unpack_from(rest)
-            mended = self._by_number.get(tag)
-            if mended is not None:
-                marks = (Mark(length - HEADER_BYTES, time_us),)
-                self._data(mended, offset, marks, rest[HEADER_BYTES:length], entries)
+            if HEADER.unpack_from(rest)[3] & 0xFFFF in self._by_number:
+                self._take(length.to_bytes(4, "little") + rest[4:length], entries)
             return
-        lost = lost_record(rest, 0, after, self._size - self._at)
+        lost = lost_record(rest, 0, after, size)
         if lost is None:
             return
-        known = self._by_number.get(lost[0])
-        if known is not None and self._ends.get(lost[0], self._unseen) == lost[1]:
-            self._gap(known, lost[1], lost[2], LOST, self.started, entries)
+        site = self._sites.get(lost.number)
+        if lost.kind == LOG and site is None:
+            return
+        length = lost.length + (site.length if lost.kind == LOG and site is not None else 0)
+        known = self._by_number.get(lost.stream)
+        if known is not None and self._ends.get(lost.stream, self._unseen) == lost.offset:
+            self._gap(known, lost.offset, length, LOST, self.started, entries)
 
     def _resume(self, begin: Position) -> None:
         """Learn again what the segment declared before a position."""
@@ -394,9 +394,10 @@ class SpoolReader:
         number, self._at = begin.segment, SEGMENT_HEADER_BYTES
         ends, self._ends, self._unseen = self._ends, {}, -1
         scratch: list[Entry] = []
-        while self._at < begin.offset:
-            window = self._window(min(WINDOW_BYTES, begin.offset - self._at))
-            used = self._parse(window, WINDOW_BYTES, scratch)
+        while self._at < begin.offset and self._segment is not None:
+            window = self._segment.window(self._at, min(WINDOW_BYTES, begin.offset - self._at))
+            self._left = FOREVER_US
+            used = self._parse(window, scratch)
             if not used:
                 used = next_record(window, 8, self._by_number)
                 if used < 0:
@@ -419,36 +420,5 @@ class SpoolReader:
             self.close()
             remove(self.directory)
             return
-        body = {"segment": position.segment, "offset": position.offset, "ends": position.ends}
-        try:
-            write_atomically(self.directory / POSITION_NAME, body)
-        except FileNotFoundError:
-            return
-        drop_before(self.directory, position.segment)
-
-
-def saved_position(directory: Path) -> Optional[Position]:
-    """Return what was released of a directory; None when nothing was."""
-    try:
-        body = json.loads((directory / POSITION_NAME).read_bytes())
-        return Position(body["segment"], body["offset"], tuple(body["ends"]))
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-
-
-def drop_before(directory: Path, number: int) -> int:
-    """Unlink the segments before a number; return how many there were."""
-    older = [n for n in segment_numbers(directory) if n < number]
-    for n in older:
-        (directory / segment_name(n)).unlink(missing_ok=True)
-    return len(older)
-
-
-def remove(directory: Path) -> None:
-    """Remove a writer's directory as one step."""
-    leaving = directory.with_name(f".{directory.name}.removed")
-    try:
-        directory.rename(leaving)
-    except OSError:
-        return
-    shutil.rmtree(leaving, ignore_errors=True)
+        if save_position(self.directory, position):
+            drop_before(self.directory, position.segment)

@@ -20,8 +20,11 @@ from loghaul.spool.format import (
     HEADER,
     HEADER_BYTES,
     LAST_KIND,
+    LOG,
     MAX_PAYLOAD_BYTES,
+    MAX_RECORD_BYTES,
     NO_STREAM,
+    SITE,
     UNCOVERED_BYTES,
     aligned,
 )
@@ -37,6 +40,20 @@ class Read(NamedTuple):
     time_us: int
     data: bytes
     after: int
+
+
+class Lost(NamedTuple):
+    """A damaged record of which the header can be believed.
+
+    kind      DATA or LOG; number: of a LOG record's site
+    length    of the payload in bytes
+    """
+
+    kind: int
+    stream: int
+    number: int
+    offset: int
+    length: int
 
 
 def is_valid(data: bytes, at: int) -> bool:
@@ -78,7 +95,7 @@ def _is_plausible(data: bytes, at: int, streams: Container[int]) -> bool:
     kind, stream = tag >> 16 & 0xFF, tag & 0xFFFF
     if kind > LAST_KIND or offset < 0 or length < HEADER_BYTES:
         return False
-    if kind == DATA and length > HEADER_BYTES + MAX_PAYLOAD_BYTES:
+    if kind in (DATA, LOG) and length > MAX_RECORD_BYTES:
         return False
     return kind == DECLARE or stream == NO_STREAM or stream in streams
 
@@ -89,7 +106,7 @@ def killed_read(data: bytes, at: int) -> Optional[Read]:
         return None
     length, crc, time_us, tag, intent, offset = HEADER.unpack_from(data, at)
     begin = at + HEADER_BYTES
-    if length or not intent or begin + intent > len(data):
+    if length or not intent or begin + intent > len(data) or tag >> 16 & 0xFF != DATA:
         return None
     covered = crc32(data[at + UNCOVERED_BYTES : begin])
     payload = data[begin : begin + intent]
@@ -108,24 +125,24 @@ def mended_length(data: bytes, at: int, after: int) -> int:
     stop = after if after >= 0 else (len(data[at:].rstrip(b"\0")) + at + 8)
     for end in range(min(stop, len(data)), max(stop - 16, at + HEADER_BYTES - 1), -1):
         crc, _time, tag, _intent, _offset = HEADER.unpack_from(data, at)[1:]
-        if tag <= NO_STREAM and crc32(data[at + UNCOVERED_BYTES : end]) == crc:
+        if tag >> 16 in (DATA, LOG, SITE) and crc32(data[at + UNCOVERED_BYTES : end]) == crc:
             return end - at
     return 0
 
 
-def lost_record(data: bytes, at: int, after: int, size: int) -> Optional[tuple[int, int, int]]:
-    """Return (stream, offset, length) of a damaged data record, where its header can be believed.
+def lost_record(data: bytes, at: int, after: int, size: int) -> Optional[Lost]:
+    """Return what is known of a damaged record that held bytes of a stream; None: nothing.
 
-    It can where the next record (at `after`; -1: none) begins just behind it. `size` is that of
-    the whole segment, of which `data` may lack the end.
+    Its header is believed where the next record (at `after`; -1: none) begins just behind it.
+    `size` is what the segment has from `at` on, of which `data` may lack the end.
     """
     if at + HEADER_BYTES > len(data):
         return None
-    length, _crc, _time, tag, _intent, offset = HEADER.unpack_from(data, at)
+    length, _crc, _time, tag, number, offset = HEADER.unpack_from(data, at)
     end = at + aligned(length)
     payload = length - HEADER_BYTES
-    if tag > NO_STREAM or not 0 < payload <= MAX_PAYLOAD_BYTES or end > size:
+    if tag >> 16 not in (DATA, LOG) or not 0 < payload <= MAX_PAYLOAD_BYTES or end > size:
         return None
     if end != after and (after >= 0 or _NOT_ZERO.search(data, end)):
         return None
-    return tag, offset, payload
+    return Lost(tag >> 16, tag & NO_STREAM, number, offset, payload)

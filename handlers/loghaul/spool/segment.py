@@ -88,13 +88,15 @@ class Segment:
         self.used = SEGMENT_HEADER_BYTES
         self.map[:SEGMENT_HEADER_BYTES] = encode_segment_header(header)
 
-    def put(self, kind: int, stream: int, offset: int, time_us: int, payload: bytes) -> int:
+    def put(
+        self, kind: int, stream: int, offset: int, time_us: int, payload: bytes, number: int = 0
+    ) -> int:
         """Write a record where there is room for it; return where it begins, or -1."""
         start = self.used
         after = start + aligned(HEADER_BYTES + len(payload))
         if after > self.size:
             return -1
-        length, rest = encode_record(kind, stream, offset, time_us, payload)
+        length, rest = encode_record(kind, stream, offset, time_us, payload, number)
         self.map[start + 4 : start + length] = rest
         self.words[start >> 2] = length
         self.used = after

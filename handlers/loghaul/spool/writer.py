@@ -20,7 +20,7 @@ from zlib import crc32
 
 from loghaul.errors import SpoolError
 from loghaul.spool import forks, lock, pipe
-from loghaul.spool.appender import HOLDERS, Appender, StreamState
+from loghaul.spool.appender import HOLDERS, Appender
 from loghaul.spool.budget import Limits
 from loghaul.spool.declared import Declared
 from loghaul.spool.facts import WriterFacts, read_facts, write_facts
@@ -37,6 +37,7 @@ from loghaul.spool.format import (
     UNCOVERED_BYTES,
     aligned,
 )
+from loghaul.spool.row import StreamState
 from loghaul.spool.survey import survey
 
 DEFAULT_LIMITS = Limits()
@@ -380,4 +381,4 @@ class SpoolWriter(Appender):
             self._unlock()
 
 
-HOLDERS.add(SpoolWriter.read_from.__code__)
+HOLDERS[SpoolWriter.read_from.__code__] = "self"

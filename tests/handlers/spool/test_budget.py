@@ -9,7 +9,7 @@ import pytest
 
 from loghaul.errors import SpoolError
 from loghaul.spool import Limits, SpoolReader, budget, drop_oldest, usage, writers
-from loghaul.spool import appender as appender_module
+from loghaul.spool import row as row_module
 
 MIB = 1024 * 1024
 LINE = b"x" * 999 + b"\n"
@@ -18,7 +18,7 @@ LINE = b"x" * 999 + b"\n"
 @pytest.fixture
 def no_patience(monkeypatch):
     """Ask for room at every record instead of every 50 ms."""
-    monkeypatch.setattr(appender_module, "RETRY_SECONDS", 0.0)
+    monkeypatch.setattr(row_module, "RETRY_SECONDS", 0.0)
 
 
 def test_debug_is_refused_first_then_info_then_everything(make_writer, read_all, no_patience):
@@ -166,7 +166,7 @@ def test_a_killed_writer_still_tells_how_much_it_refused(make_writer, read_all, 
 
 
 def test_blocking_waits_for_the_shipper_and_loses_nothing(make_writer, read_all, monkeypatch):
-    monkeypatch.setattr(appender_module, "RETRY_SECONDS", 0.001)
+    monkeypatch.setattr(row_module, "RETRY_SECONDS", 0.001)
     writer = make_writer(limits=Limits(max_bytes=MIB, reserve_bytes=0, full="block"))
     log = writer.stream("log", "events", "log")
     done = threading.Event()

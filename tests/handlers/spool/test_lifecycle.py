@@ -16,7 +16,7 @@ from loghaul.spool import (
     saved_position,
     writers,
 )
-from loghaul.spool.reader import remove
+from loghaul.spool.released import remove
 
 
 def crash(writer):

@@ -19,7 +19,7 @@ from loghaul.spool import (
     saved_position,
     writers,
 )
-from loghaul.spool import appender as appender_module
+from loghaul.spool import row as row_module
 
 SIZES = strategies.one_of(
     strategies.integers(0, 300), strategies.sampled_from([4000, 16_000, 40_000, 200_000])
@@ -36,7 +36,7 @@ class Model(RuleBasedStateMachine):
 
     def __init__(self):
         super().__init__()
-        self.patience = mock.patch.object(appender_module, "RETRY_SECONDS", 0.0)
+        self.patience = mock.patch.object(row_module, "RETRY_SECONDS", 0.0)
         self.patience.start()
         self.root = Path(tempfile.mkdtemp(prefix="spool-model-"))
         self.writer = SpoolWriter(self.root, {"run.id": "r"}, limits=LIMITS)
