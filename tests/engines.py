@@ -1,7 +1,8 @@
 """Real engines for tests: started once per test session, on free ports, stopped at its end.
 
-`LOGHAUL_TEST_OPENSEARCH=host:port` uses one that runs already, for every version asked for. Without
-a JDK or Maven such tests are skipped, with the reason; where CI is set they fail instead.
+`LOGHAUL_TEST_OPENSEARCH=host:port` uses one that runs already, for every version asked for,
+`LOGHAUL_TEST_KAFKA=host:port` a broker, where a test does not kill it. Without a JDK or Maven such
+tests are skipped, with the reason; where CI is set they fail instead.
 """
 
 import fcntl
@@ -9,15 +10,19 @@ import os
 import shutil
 import subprocess
 import tempfile
+import time
 import urllib.request
 import uuid
 from pathlib import Path
 
 import pytest
 
+from loghaul.errors import TransportError
+
 ROOT = Path(__file__).parent.parent
 _HOME = "LOGHAUL_TEST_ENGINES"  # the processes of one session share it
 _GIVEN = os.environ.get("LOGHAUL_TEST_OPENSEARCH")
+_GIVEN_KAFKA = os.environ.get("LOGHAUL_TEST_KAFKA")
 
 
 def pytest_configure(config):
@@ -30,8 +35,9 @@ def pytest_unconfigure(config):
     home = getattr(config, "engines_home", None)
     if home is None or hasattr(config, "workerinput"):
         return
-    if any(home.iterdir()):
-        services("stop", "--home", home, "--forget")
+    for running in home.glob("*/"):
+        # Each engine has a home of its own below this one.
+        services("stop", "--home", running, "--forget")
     shutil.rmtree(home, ignore_errors=True)
 
 
@@ -104,3 +110,91 @@ def remove(place, prefix):
             urllib.request.urlopen(request, timeout=30).close()
         except OSError:
             pass
+
+
+class Kafka:
+    """A cluster: `dsn(topic)` of a topic that was created, `kill` and `start` its brokers."""
+
+    def __init__(self, home=None, brokers=1, servers=None):
+        self.home, self._brokers = home, brokers
+        self.servers = servers or self.start()
+
+    def start(self):
+        """Start it, again with its data and ports; returns when its ports are open."""
+        text = services("start", "kafka", "--home", self.home, "--brokers", self._brokers)
+        self.servers = exported(text, "LOGHAUL_TRANSPORT").split("/")[2]
+        return self.servers
+
+    def kill(self):
+        """Kill all brokers, as a power cut of the process would."""
+        services("kill", "kafka", "--home", self.home)
+
+    def pids(self):
+        """Process ids of the brokers."""
+        return [int(file.read_text()) for file in sorted(self.home.glob("kafka-*/pid"))]
+
+    def dsn(self, partitions=3, **settings):
+        """The DSN of a new topic."""
+        import asyncio
+
+        from loghaul.transports.address import parse
+        from loghaul_ingest.topics import Plan, set_up
+
+        dsn = f"kafka://{self.servers}/test-{uuid.uuid4().hex[:12]}"
+        for _ in range(60):
+            try:
+                asyncio.run(set_up(parse(dsn), Plan(partitions)))
+                break
+            except TransportError:
+                # The port is open a moment before the controller has elected itself.
+                time.sleep(0.5)
+        if settings:
+            self.alter(dsn, **settings)
+        return dsn
+
+    def alter(self, dsn, **settings):
+        """Change settings of a topic: retention_ms=1000."""
+        import asyncio
+
+        from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+
+        from loghaul.transports.address import parse
+        from loghaul.transports.kafka import admin
+        from loghaul.transports.topic import read
+
+        async def change():
+            address = parse(dsn)
+            async with admin(address) as client:
+                own = (await read(client, address.topic)).own
+                changed = {name.replace("_", "."): str(value) for name, value in settings.items()}
+                resource = ConfigResource(
+                    ConfigResourceType.TOPIC, address.topic, configs={**own, **changed}
+                )
+                await client.alter_configs([resource])
+
+        asyncio.run(change())
+
+
+@pytest.fixture(scope="session")
+def kafka(request):
+    """A broker shared by the session; tests have topics of their own."""
+    if _GIVEN_KAFKA:
+        return Kafka(servers=_GIVEN_KAFKA)
+    home = request.config.engines_home
+    with open(home / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return Kafka(home / "kafka")
+
+
+@pytest.fixture
+def fragile_kafka(tmp_path):
+    """A function: how many brokers -> a cluster of its own, for a test that kills it."""
+    made = []
+
+    def make(brokers=1):
+        made.append(Kafka(tmp_path / f"kafka-{len(made)}", brokers))
+        return made[-1]
+
+    yield make
+    for one in made:
+        services("kill", "kafka", "--home", one.home)

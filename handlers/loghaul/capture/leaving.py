@@ -74,8 +74,11 @@ class Leaving:
         return bool(self._desk.taken and self._desk.heard().get("refused"))
 
     def _folders(self) -> list[Path]:
+        # The lock of the supervisor's own folder is held by whoever asks here.
         return [
-            path for path in writers(self._settings.spool) if self._is_ours(path) and _ended(path)
+            path
+            for path in writers(self._settings.spool)
+            if self._is_ours(path) and (path.name == self._writer or _ended(path))
         ]
 
     def _is_ours(self, path: Path) -> bool:

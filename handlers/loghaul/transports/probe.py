@@ -87,7 +87,7 @@ async def _ask(host: str, port: int, context: Optional[ssl.SSLContext]) -> bytes
 def _judge(place: str, reply: bytes, tls: bool) -> None:
     if len(reply) == 8 and reply[4:] == _REQUEST[8:12]:
         return
-    if reply.startswith(b"HTTP"):
+    if reply.startswith((b"HTTP", b"<")):
         raise TransportRefused(f"{place} is a web server, not Kafka: check host and port")
     if not tls and (not reply or reply[:2] == b"\x15\x03"):
         raise TransportRefused(
