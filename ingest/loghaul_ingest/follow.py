@@ -116,7 +116,8 @@ class Follower:
         """Whether the run goes on, as far as store and spool tell."""
         if self._unsure:
             rows = self._rows()
-            self._running = bool(rows) and summarise(rows).status == "running"
+            # A writer that has written nothing yet has no stream either.
+            self._running = summarise(rows).status == "running" if rows else bool(self._live)
             self._unsure = False
         return self._running
 
@@ -268,6 +269,7 @@ class Follower:
         if reader.ended and cutter.idle:
             reader.close()
             del self._live[writer]
+            self._unsure = True
             # Its directory may have gone before its last segment was opened here.
             self._asked = 0.0
 

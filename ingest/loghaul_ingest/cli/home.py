@@ -87,6 +87,26 @@ def find_run(reader: Reader, text: str) -> RunRow:
     raise NotFound(f"no run {text!r}; {_nearest(runs, text)}")
 
 
+def find_beginning(settings: Settings, text: str) -> str | None:
+    """Return the id of a run of which there is nothing but a writer yet, None where there is none.
+
+    `text` is as for `find_run`, which did not find it.
+    """
+    from loghaul.spool import writers
+    from loghaul.spool.facts import read_facts
+
+    found = []
+    for directory in writers(settings.spool):
+        try:
+            found.append(str(read_facts(directory).facts.get("run.id")))
+        except LoghaulError:
+            continue
+    if text == "latest":
+        return found[-1] if found else None
+    fitting = {run for run in found if text and run.startswith(text)}
+    return text if text in found else fitting.pop() if len(fitting) == 1 else None
+
+
 def _listed(runs: Sequence[RunRow]) -> str:
     shown = ", ".join(row.run for row in runs[:8])
     return f"{shown} and {len(runs) - 8} more" if len(runs) > 8 else shown

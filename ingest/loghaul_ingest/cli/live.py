@@ -41,6 +41,8 @@ def follow(
     try:
         live = _Live(show, follower, style)
         live.history()
+        if not follower.files and follower.running:
+            terminal.notice(f"run {run} has nothing of this yet; waiting for it")
         while True:
             running = follower.running
             news = follower.poll()
@@ -48,6 +50,8 @@ def follow(
             if not running and not news:
                 live.print(follower.finish())
                 live.finish()
+                if not follower.files:
+                    show.files(reader.streams(run))  # says what there is instead
                 return
             if follower.silent:
                 bring_up_to_date(settings, CATCH_UP_SECONDS)

@@ -15,14 +15,14 @@ import click
 from loghaul.chunk import EVENTS
 from loghaul_ingest import files as tree_of
 from loghaul_ingest.cli import terminal
-from loghaul_ingest.cli.home import Home, find_run, opened, run_argument
+from loghaul_ingest.cli.home import Home, find_beginning, find_run, opened, run_argument
 from loghaul_ingest.cli.printer import Line, Printer, Source, Style, labels
 from loghaul_ingest.errors import NotFound, UsageError
 from loghaul_ingest.files import File
 from loghaul_ingest.merge import joined, merge
 from loghaul_ingest.pieces import Hole, Item, pieces, whole_lines
 from loghaul_ingest.query import parse
-from loghaul_ingest.runs import attempts
+from loghaul_ingest.runs import attempts, summarise
 from loghaul_ingest.stores.base import StreamRow
 from loghaul_ingest.tail import last_lines
 from loghaul_ingest.tail import since as since_offset
@@ -105,14 +105,24 @@ def logs(run: str, file: str | None, **options: Any) -> None:
     """
     _check(options)
     with opened() as home:
-        row = find_run(home.reader, run)
-        show = Show(home, row.run, file, options)
+        show = Show(home, _found(home, run, options["follow"]), file, options)
         if options["follow"]:
             show.follow()
         elif options["raw"]:
             show.raw()
         else:
             show.text()
+
+
+def _found(home: Home, name: str, follow: bool) -> str:
+    """Return the id of the run that is meant; one that is followed may have no file yet."""
+    try:
+        return find_run(home.reader, name).run
+    except NotFound:
+        beginning = find_beginning(home.settings, name) if follow else None
+        if beginning is None:
+            raise
+        return beginning
 
 
 def _check(options: dict[str, Any]) -> None:
@@ -250,7 +260,7 @@ class Show:
         from loghaul_ingest.cli.live import follow
 
         rows = self._reader.streams(self._run)
-        if self._name is not None:
+        if rows and summarise(rows).status != "running":
             self.files(rows)
         starts = {row.facts.stream: _reach(row) for row in rows}
         starts.update(self._starts(self.some_files(rows)))

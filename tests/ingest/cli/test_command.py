@@ -245,3 +245,24 @@ def test_run_ids_are_completed(home):
     }
     done = subprocess.run(LOGHAUL, env=environment, capture_output=True, text=True, timeout=30)
     assert "plain,big" in done.stdout.split()
+
+
+def test_a_run_that_has_no_file_yet_is_waited_for(tmp_path):
+    code = (
+        "import loghaul, logging, os, sys\n"
+        "loghaul.init(run_id='early')\n"
+        "print('begun', flush=True)\n"
+        "sys.stdin.readline()\n"
+        "logging.getLogger('train').warning('the first line')\n"
+    )
+    environment = {**os.environ, "LOGHAUL_HOME": str(tmp_path), "LOGHAUL_BACKGROUND": "0"}
+    options = {"env": environment, "stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    script = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL, **options)
+    assert script.stdout.readline() == b"begun\n"
+    command = [*LOGHAUL, "logs", "earl", "-f"]
+    following = subprocess.Popen(command, stderr=subprocess.PIPE, **options)
+    assert b"early has nothing of this yet" in following.stderr.readline()
+    script.communicate(b"go on\n", timeout=30)
+    out, _ = following.communicate(timeout=30)
+    assert (following.returncode, out.endswith(b"|train|WARNING|the first line\n")) == (0, True)
+    assert loghaul("logs", "early", "-f", "--rank", "3", home=tmp_path).returncode == 3
