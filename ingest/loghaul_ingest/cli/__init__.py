@@ -27,6 +27,12 @@ COMMANDS = {
     "ingest": ("loghaul_ingest.cli.ingest", "ingest", "Serve as ingest worker in the foreground."),
     "ship": ("loghaul_ingest.cli.ship", "ship", "Move what was captured from here to Kafka."),
     "setup": ("loghaul_ingest.cli.setup", "setup", "Make topic and store ready, or check them."),
+    "tail": ("loghaul_ingest.cli.tail", "tail", "Follow log files into a run."),
+    "dead-letters": (
+        "loghaul_ingest.cli.dead_letters",
+        "dead_letters",
+        "Look at what could not be stored, and try it again.",
+    ),
     "doctor": ("loghaul_ingest.cli.doctor", "doctor", "Say what is wrong and how to mend it."),
     "config": (
         "loghaul_ingest.cli.config",
