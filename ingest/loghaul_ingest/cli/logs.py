@@ -24,7 +24,7 @@ from loghaul_ingest.pieces import Hole, Item, pieces, whole_lines
 from loghaul_ingest.query import parse
 from loghaul_ingest.runs import attempts, summarise
 from loghaul_ingest.stores.base import StreamRow
-from loghaul_ingest.tail import last_lines
+from loghaul_ingest.tail import last_lines, last_matching
 from loghaul_ingest.tail import since as since_offset
 
 LEVELS = ("trace", "debug", "info", "warning", "error", "critical")
@@ -179,12 +179,19 @@ class Show:
                 start: int | None = 0
                 if since is not None:
                     start = since_offset(self._reader, row, since)
-                if start is not None and tail is not None and not self._style.queries:
-                    collapse = self._style.collapse and not self._options["raw"]
-                    start = max(start, last_lines(self._reader, row, tail, collapse))
+                if start is not None and tail is not None:
+                    start = self._tail(row, tail, start)
                 if start is not None:
                     starts[row.facts.stream] = start
         return starts
+
+    def _tail(self, row: StreamRow, tail: int, start: int) -> int | None:
+        """Return where the last lines of a stream begin, at `start` at the earliest."""
+        collapse = self._style.collapse and not self._options["raw"]
+        if self._style.queries:
+            found = last_matching(self._reader, row, tail, self._style.queries, collapse)
+            return None if found is None else max(start, found)
+        return max(start, last_lines(self._reader, row, tail, collapse))
 
     def raw(self) -> None:
         """Write bytes as they are; what is missing is said on stderr."""

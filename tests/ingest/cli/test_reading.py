@@ -86,6 +86,36 @@ def test_logs_merge_the_outputs_by_line_and_raw_gives_one_exactly(shelf, call):
     assert coloured == b"out 1\nerr\nout 2\xff\x1b[31m\n"
 
 
+@pytest.mark.parametrize("cut", [7, 64, 1000])
+@pytest.mark.parametrize("tail", [0, 1, 3, 50])
+def test_tail_of_a_query_is_the_end_of_what_it_gives(shelf, call, cut, tail):
+    shelf.stream([(b"%s: %d\n" % (b"ERROR" if n % 7 == 0 else b"INFO", n), n)
+                  for n in range(100)], cut=cut)  # fmt: skip
+    shelf.stream([(b"ERROR: of stderr %d\n" % n, 30 + n) for n in range(9)], name="stderr")
+    for options in (("--level", "error"), ("-q", "ERROR"), ("-q", "stderr", "--level", "error")):
+        whole = call("logs", "latest", *options).out.splitlines()
+        got = call("logs", "latest", *options, "--tail", str(tail)).out.splitlines()
+        assert got == (whole[-tail:] if tail else [])
+
+
+def test_tail_of_a_query_reads_no_more_blocks_than_it_needs(shelf, monkeypatch):
+    from loghaul_ingest.query import parse
+    from loghaul_ingest.stores import open_reader
+    from loghaul_ingest.tail import last_matching
+
+    shelf.stream([(b"step %d\n" % n, n) for n in range(2000)], cut=100)
+    reader, loaded = open_reader(shelf.dsn), []
+    load = reader.load
+    monkeypatch.setattr(reader, "load", lambda keys: loaded.extend(keys) or load(keys))
+    [row] = reader.streams("run-1")
+
+    start = last_matching(reader, row, 5, [parse("step")], True)
+
+    data = b"".join(b"step %d\n" % n for n in range(2000))
+    assert data[start:].count(b"\n") == 5
+    assert len(loaded) <= 2
+
+
 @pytest.mark.parametrize("options", [(), ("-f",), ("--tail", "2")])
 def test_the_last_state_of_a_progress_bar_is_shown_though_nothing_follows_it(shelf, call, options):
     shelf.stream([(b"start\n", 0), (b"\r 10%\r 50%\r 90%\r", 1)], cut=12)
