@@ -39,6 +39,7 @@ class Group(NamedTuple):
 def plan(heads: Sequence[Head]) -> Iterator[Group]:
     """Yield the groups worth merging. `heads` are all of a stream, by offset."""
     group: list[Head] = []
+    events = 0
     for cluster in _clusters(heads):
         if len(cluster) > 1:
             yield from _worthwhile(group)
@@ -50,12 +51,13 @@ def plan(heads: Sequence[Head]) -> Iterator[Group]:
             group
             and group[-1].end == head.offset
             and head.end - group[0].offset <= MAX_BYTES
-            and sum(one.lines for one in group) + head.lines <= MAX_LINES
+            and events + head.lines <= MAX_LINES
         )
         if not fits:
             yield from _worthwhile(group)
-            group = []
+            group, events = [], 0
         group.append(head)
+        events += head.lines
     yield from _worthwhile(group)
 
 

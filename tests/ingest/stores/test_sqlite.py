@@ -18,7 +18,7 @@ from loghaul_ingest.query.proposal import EVERY, Word
 from loghaul_ingest.seal import seal
 from loghaul_ingest.stores import open_reader, open_writer
 from loghaul_ingest.stores.base import Batch
-from loghaul_ingest.stores.sqlite import database, layout, searching, training, writer
+from loghaul_ingest.stores.sqlite import database, layout, polishing, searching, training, writer
 
 WRITER = "ab" * 16
 
@@ -455,6 +455,53 @@ def test_the_index_is_built_anew_when_an_ended_run_was_merged(tmp_path):
     assert len(list(reader.candidates(Word(b"word_777")))) == 1
     assert reader.streams("run")[0].lines == 1500
     reader.close()
+
+
+def test_the_streams_of_an_ended_run_are_merged_together_and_indexed_once(tmp_path, monkeypatch):
+    dsn, built = f"sqlite://{tmp_path}/store", []
+    create = polishing.create_index
+    monkeypatch.setattr(polishing, "create_index", lambda *at: built.append(at) or create(*at))
+    keys = [StreamKey("run", WRITER, f"stdout-{rank}") for rank in range(20)]
+    streams = [Facts(one, "text", 1, {}, End(600, 1, "exit", None, {})) for one in keys]
+    content = [
+        seal(one, at, b"line %04d\n" % at, (Mark(10, at),))
+        for at in range(0, 600, 10)
+        for one in streams
+    ]
+
+    async def work():
+        one = open_writer(dsn)
+        await one.write(Batch(content, streams))
+        vanished = [await one.compact(stream) for stream in keys]
+        await one.close()
+        return vanished
+
+    assert do(work()) == [20 * 59, *[0] * 19]
+    assert len(built) == 1
+    reader = open_reader(dsn)
+    assert {row.lines for row in reader.streams("run")} == {60}
+    assert len(list(reader.candidates(Word(b"0590")))) == 20
+    reader.close()
+
+
+def test_the_streams_of_an_open_run_are_merged_one_by_one(tmp_path):
+    dsn = f"sqlite://{tmp_path}/store"
+    keys = [StreamKey("run", WRITER, f"stdout-{rank}") for rank in range(2)]
+    streams = [Facts(one, "text", 1, {"label": '"end":null'}) for one in keys]
+    content = [seal(one, at, b"one\n", (Mark(4, at),)) for at in range(0, 40, 4) for one in streams]
+
+    async def work():
+        one = open_writer(dsn)
+        await one.write(Batch(content, streams))
+        vanished = [await one.compact(keys[0])]
+        await one.write(Batch((), [Facts(keys[1], "text", 1, {}, End(40, 1, "exit", None, {}))]))
+        vanished.append(await one.compact(keys[0]))
+        await one.write(Batch((), [Facts(keys[0], "text", 1, {}, End(40, 1, "exit", None, {}))]))
+        vanished.append(await one.compact(keys[0]))
+        await one.close()
+        return vanished
+
+    assert do(work()) == [9, 0, 9]
 
 
 def test_an_empty_extent_makes_no_file(tmp_path):

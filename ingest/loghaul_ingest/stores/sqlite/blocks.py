@@ -39,7 +39,10 @@ class StreamBlocks:
             "WHERE stream = ? AND offset = ?",
             (self.number, head.offset),
         ).fetchone()
-        return Stored(head, self.codec.unpack(row[0]), self.codec.unpack_marks(row[1]))
+        return self._stored(head, row)
+
+    def _stored(self, head: Head, packed: tuple[bytes, bytes]) -> Stored:
+        return Stored(head, self.codec.unpack(packed[0]), self.codec.unpack_marks(packed[1]))
 
     def below(self, offset: int) -> Iterator[Stored]:
         """Blocks that begin below an offset, nearest first."""
@@ -56,15 +59,20 @@ class StreamBlocks:
 
     def replace(self, group: compaction.Group) -> int:
         """Put merged blocks in the place of a group's; return how many fewer there are."""
-        merged = compaction.merge(group, self.facts, self.load, self.below)
-        if len(merged) == len(group.heads) and not group.overlapping:
-            return 0
-        ids = self.connection.execute(
-            "SELECT id FROM blocks WHERE stream = ? AND offset BETWEEN ? AND ?",
+        rows = self.connection.execute(
+            "SELECT id, offset, data, marks FROM blocks JOIN content USING (id) "
+            "WHERE stream = ? AND offset BETWEEN ? AND ?",
             (self.number, group.heads[0].offset, group.heads[-1].offset),
         ).fetchall()
+        found = {offset: (data, marks) for _, offset, data, marks in rows}
+        merged = compaction.merge(
+            group, self.facts, lambda head: self._stored(head, found[head.offset]), self.below
+        )
+        if len(merged) == len(group.heads) and not group.overlapping:
+            return 0
         # What the ids have in `words` stays until the index is built anew: deleting from a
         # contentless index costs as much as indexing, and a reader joins with `blocks` anyway.
+        ids = [row[:1] for row in rows]
         self.connection.executemany("DELETE FROM blocks WHERE id = ?", ids)
         self.connection.executemany("DELETE FROM content WHERE id = ?", ids)
         packed = storing.pack(merged, self.codec)

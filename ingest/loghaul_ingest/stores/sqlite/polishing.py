@@ -14,7 +14,7 @@ from loghaul_ingest.stores.compaction import Group, merge
 from loghaul_ingest.stores.sqlite.blocks import StreamBlocks
 from loghaul_ingest.stores.sqlite.codec import Codec
 from loghaul_ingest.stores.sqlite.database import create_index
-from loghaul_ingest.stores.sqlite.rows import HEAD, head_of, stream_facts
+from loghaul_ingest.stores.sqlite.rows import HEAD, has_ended, head_of, stream_facts
 from loghaul_ingest.stores.sqlite.terms import terms
 
 #: Raw bytes indexed in one step; index pages joined; pages given back.
@@ -38,14 +38,14 @@ class Task(NamedTuple):
     done: int = 0
 
 
-def begin(connection: sqlite3.Connection, run: str) -> Task | None:
+def begin(connection: sqlite3.Connection) -> Task | None:
     """Return the first task that is worth doing, None for none."""
     state = dict(connection.execute("SELECT name, value FROM meta WHERE name != 'run'"))
     (blocks,) = connection.execute("SELECT count(*) FROM blocks").fetchone()
     merged, fresh = state["merged_ids"], state["last_id"] - state["polished"]
     if merged <= blocks * STALE_ENDED and fresh <= blocks * NEW_SHARE:
         return None
-    ended = all(facts.end is not None for facts in stream_facts(connection, run).values())
+    ended = has_ended(connection)
     if merged > blocks * (STALE_ENDED if ended else STALE_OPEN):
         connection.execute("DROP TABLE IF EXISTS words_new")
         create_index(connection, "words_new")

@@ -31,6 +31,11 @@ def learn(connection: sqlite3.Connection, codec: Codec) -> int:
     return len(rows)
 
 
+def number(connection: sqlite3.Connection) -> int:
+    """Return how many dictionaries a run has."""
+    return int(connection.execute("SELECT count(*) FROM dictionaries").fetchone()[0])
+
+
 def due(connection: sqlite3.Connection, known: int) -> bool:
     """Return whether a run has grown so much that another dictionary should be trained."""
     (raw,) = connection.execute("SELECT value FROM meta WHERE name = 'raw_bytes'").fetchone()

@@ -70,15 +70,22 @@ class SqliteWriter:
         return await self._do(lambda: self._write(batch))
 
     async def compact(self, stream: StreamKey) -> int:
-        """See `base.Writer`. Works in steps, so that batches are written in between."""
-        vanished = 0
-        step: compacting.Step | None = compacting.Step(0, 0)
-        while step is not None:
-            step = await self._do(partial(self._compact, stream, step))
-            vanished += step.vanished if step else 0
+        """See `base.Writer`. Works in steps, so that batches are written in between.
+
+        Of a run that has ended all streams are merged, so that its index is built anew but once.
+        """
+        vanished = await self._merge([stream])
+        vanished += await self._merge(await self._do(partial(self._fragmented, stream.run)))
         task = await self._do(partial(self._polish, stream.run, None))
         while task is not None:
             task = await self._do(partial(self._polish, stream.run, task))
+        return vanished
+
+    async def _merge(self, streams: Sequence[StreamKey]) -> int:
+        vanished, at = 0, compacting.START
+        while streams:
+            streams, at, gone = await self._do(partial(self._compact, streams, at))
+            vanished += gone
         return vanished
 
     async def delete_run(self, run: str) -> bool:
@@ -162,19 +169,41 @@ class SqliteWriter:
         if training.due(connection, database.known):
             database.known = training.train(connection, codec, database.known)
 
-    def _compact(self, stream: StreamKey, at: compacting.Step) -> compacting.Step | None:
-        if self._layout.deleted(stream.run) or not self._layout.database(stream.run).exists():
-            return None
-        with self._database(stream.run) as database, transaction(database.connection):
+    def _compact(
+        self, streams: Sequence[StreamKey], at: compacting.Step
+    ) -> tuple[Sequence[StreamKey], compacting.Step, int]:
+        """Merge blocks of streams of a run in one transaction: those of slow streams lie side by
+        side, and a page that is changed for many is written once.
+        """
+        run, vanished, size = streams[0].run, 0, 0
+        if self._layout.deleted(run) or not self._layout.database(run).exists():
+            return (), at, 0
+        with self._database(run) as database, transaction(database.connection):
+            self._learn(database)
+            while streams and size < compacting.STEP_BYTES:
+                at = compacting.step(database.connection, streams[0], at, database.codec)
+                vanished, size = vanished + at.vanished, size + at.size
+                if at.done:
+                    streams, at = streams[1:], compacting.START
+        return streams, at, vanished
+
+    def _learn(self, database: _Database) -> None:
+        """Learn dictionaries that another worker trained."""
+        if training.number(database.connection) > database.known:
             database.known = training.learn(database.connection, database.codec)
-            return compacting.step(database.connection, stream, at, database.codec)
+
+    def _fragmented(self, run: str) -> list[StreamKey]:
+        if self._layout.deleted(run) or not self._layout.database(run).exists():
+            return []
+        with self._database(run) as database:
+            return compacting.fragmented(database.connection, run)
 
     def _polish(self, run: str, task: polishing.Task | None) -> polishing.Task | None:
         if self._layout.deleted(run) or not self._layout.database(run).exists():
             return None
         with self._database(run) as database, transaction(database.connection):
             if task is None:
-                return polishing.begin(database.connection, run)
+                return polishing.begin(database.connection)
             return polishing.step(database.connection, run, database.codec, task)
 
     def _delete(self, run: str) -> bool:
