@@ -16,6 +16,7 @@ import fcntl
 import json
 import os
 import signal
+import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -44,6 +45,9 @@ REPORT_SECONDS = 60.0
 STUCK_SECONDS = 10.0
 #: How long `once` merges small blocks at its end.
 COMPACT_SECONDS = 10.0
+#: The thread that writes asks for the interpreter some times per block; with Python's 5 ms it would
+#: wait for that longer than it writes.
+SWITCH_SECONDS = 0.0005
 
 
 class Busy(IngestError):
@@ -175,6 +179,7 @@ class _Home:
         self, settings: Settings, ours: Callable[[], bool], watch: Watch | None = None
     ) -> None:
         """`ours` tells whether the lock is still that of the home."""
+        sys.setswitchinterval(SWITCH_SECONDS)
         folder = settings.home / "worker"
         self._ours = ours
         self._note = Journal(folder / "log")
