@@ -2,8 +2,10 @@
 
 A cut comes behind an event's end where there is one within a block's size: `\\n`, and in text a
 `\\r` that no `\\n` follows. So a `\\r` that is the last byte there is waits for the next byte, but
-not longer than a block may grow old: then it is an end. What has no end is cut by size or age as
-it stands, and the next block is told how the event began.
+not longer than a block may grow old: then it is an end, so that a progress bar that stands still is
+found a second later. A `\\n` that comes after all is an empty line of its own, and stays one: such
+blocks are never merged (`compaction`). What has no end is cut by size or age as it stands, and the
+next block is told how the event began.
 
 No loop over lines: 256 of them are skipped by one compiled expression.
 """
