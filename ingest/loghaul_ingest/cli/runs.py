@@ -105,6 +105,10 @@ def _cells(row: RunRow) -> tuple[str, ...]:
     )
 
 
+#: Columns that an id has at least; a longer one is folded.
+_LEAST_ID = 24
+
+
 def _show(found: Sequence[RunRow]) -> None:
     cells = [_cells(row) for row in found]
     if not terminal.wants_colour() or not sys.stdout.isatty():
@@ -125,4 +129,10 @@ def _show(found: Sequence[RunRow]) -> None:
         styles[1] = terminal.STATUS_COLOURS.get(row.status, "")
         styles[5] = "red" if row.errors else "bright_black"
         shown.add_row(*(Text(cell, style=style) for cell, style in zip(line, styles, strict=True)))
-    terminal.console().print(shown)
+    console = terminal.console()
+    # On a narrow terminal lines go on in the next one: nothing is cut, least of all the id.
+    least = _LEAST_ID + sum(
+        max(map(len, column)) + 2 for column in list(zip(_TITLES, *cells, strict=True))[1:]
+    )
+    console.width = max(console.width, least)
+    console.print(shown)
