@@ -6,10 +6,13 @@ file of 5 million cost what those of a short one cost.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Sequence
+from itertools import accumulate
 from typing import Any
 
 from loghaul_ingest.block import Head
+from loghaul_ingest.errors import StoreDamaged
 from loghaul_ingest.lines import Span
 from loghaul_ingest.query import Query
 from loghaul_ingest.stores.base import Reader, StreamRow
@@ -17,6 +20,8 @@ from loghaul_ingest.view import View, open_view
 
 #: The first look back is at least this far.
 WINDOW_BYTES = 256 * 1024
+#: So many blocks are read before the index is asked, which has to name all there are.
+BLOCKS_WITHOUT_INDEX = 32
 #: And later ones are at most this far: a head per block is held.
 MOST_WINDOW_BYTES = 64 * 1024 * 1024
 
@@ -27,7 +32,7 @@ def last_lines(reader: Reader, row: StreamRow, count: int, collapse: bool) -> in
     collapse    states of progress bars that were overwritten do not count as lines
     """
     stream = row.facts.stream
-    reach = row.stored + sum(length for _, length in row.holes)
+    reach = _reach(row)
     # One more: the last line may have no newline yet, and is counted in no block then.
     count += 1
     shown = row.lines - row.progress if collapse else row.lines
@@ -38,6 +43,11 @@ def last_lines(reader: Reader, row: StreamRow, count: int, collapse: bool) -> in
         if start == 0 or sum(_lines(head, collapse) for head in heads) >= count:
             return _walk(reader, row, heads, count, collapse)
         window *= 4
+
+
+def _reach(row: StreamRow) -> int:
+    """Return where what is known of a stream ends."""
+    return row.stored + sum(length for _, length in row.holes)
 
 
 def _lines(head: Head, collapse: bool) -> int:
@@ -61,29 +71,65 @@ def _walk(reader: Reader, row: StreamRow, heads: Sequence[Head], count: int, col
 
 
 def last_matching(
-    reader: Reader, row: StreamRow, count: int, queries: Sequence[Query], collapse: bool
-) -> int | None:
-    """Return an offset from which the last `count` lines that all queries match are read.
+    reader: Reader,
+    row: StreamRow,
+    count: int,
+    queries: Sequence[Query],
+    collapse: bool,
+    start: int = 0,
+) -> list[tuple[View, Span]]:
+    """Return the last `count` events behind `start` that all queries match, in order.
 
-    None when nothing of the stream can match. Goes back block by block, no further than needed.
+    Goes back block by block, no further than needed; soon only through those that the index names.
     """
     matchers = [query.bind(row.facts) for query in queries]
     if any(matcher is None for matcher in matchers) or count <= 0:
-        return None
-    for head in _backwards(reader, row):
+        return []
+    found: list[tuple[View, Span]] = []
+    reach = _reach(row)
+    may_match: Callable[[Head], bool] | None = None
+    for looked_at, head in enumerate(_backwards(reader, row)):
+        if looked_at == BLOCKS_WITHOUT_INDEX:
+            may_match = _proposed(reader, row, queries)
+        if len(found) >= count or head.end <= start:
+            break
+        if may_match is not None and not may_match(head):
+            continue
         view = _view(reader, row, head)
-        if view is None:
-            return head.offset
-        spans = _shown(view, matchers, collapse)
-        if len(spans) >= count:
-            return view.offset_of(spans[-count])
-        count -= len(spans)
-    return 0
+        for span in reversed(_shown(view, matchers, collapse, reach) if view is not None else []):
+            assert view is not None
+            if view.offset_of(span) >= start:
+                found.append((view, span))
+    return found[:count][::-1]
+
+
+def _proposed(reader: Reader, row: StreamRow, queries: Sequence[Query]) -> Callable[[Head], bool]:
+    """Ask the index: return a test of heads, true for all that could match every query."""
+    stream = row.facts.stream
+    tests = []
+    for query in queries:
+        try:
+            found = reader.candidates(query.proposal(), [stream.run])
+            # By range, not by key: blocks may be merged between this and the walk.
+            ranges = sorted((head.offset, head.end) for head in found if head.stream == stream)
+        except StoreDamaged:
+            continue  # those that are still there are read as they come
+        reach = list(accumulate((end for _, end in ranges), max))  # blocks may overlap
+        tests.append(([start for start, _ in ranges], reach))
+
+    def may_match(head: Head) -> bool:
+        for starts, ends in tests:
+            behind = bisect_left(starts, head.end)
+            if not behind or ends[behind - 1] <= head.offset:
+                return False
+        return True
+
+    return may_match
 
 
 def _backwards(reader: Reader, row: StreamRow) -> Iterator[Head]:
     """Yield the heads of a stream, the last one first."""
-    stop = row.stored + sum(length for _, length in row.holes)
+    stop = _reach(row)
     window = WINDOW_BYTES
     while stop > 0:
         start = max(0, stop - window)
@@ -93,12 +139,14 @@ def _backwards(reader: Reader, row: StreamRow) -> Iterator[Head]:
         window = min(2 * window, MOST_WINDOW_BYTES)
 
 
-def _shown(view: View, matchers: Sequence[Any], collapse: bool) -> list[Span]:
+def _shown(view: View, matchers: Sequence[Any], collapse: bool, reach: int) -> list[Span]:
     spans: list[Span] = list(matchers[0].spans(view))
     for matcher in matchers[1:]:
         kept = set(matcher.spans(view))
         spans = [span for span in spans if span in kept]
-    return [span for span in spans if not (collapse and view.progress(span))]
+    # The last state of all is shown: nothing overwrote it.
+    last = reach - view.head.offset + len(view.before)
+    return [span for span in spans if not collapse or span[1] == last or not view.progress(span)]
 
 
 def since(reader: Reader, row: StreamRow, time_us: int) -> int | None:

@@ -6,6 +6,7 @@ import heapq
 import itertools
 import re
 import time
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
@@ -20,7 +21,7 @@ from loghaul_ingest.cli.printer import Line, Printer, Source, Style, labels
 from loghaul_ingest.errors import NotFound, UsageError
 from loghaul_ingest.files import File
 from loghaul_ingest.merge import joined, merge
-from loghaul_ingest.pieces import Hole, Item, pieces, whole_lines
+from loghaul_ingest.pieces import Hole, Item, gaps_of, pieces, whole_lines
 from loghaul_ingest.query import parse
 from loghaul_ingest.runs import attempts, summarise
 from loghaul_ingest.stores.base import StreamRow
@@ -188,10 +189,27 @@ class Show:
     def _tail(self, row: StreamRow, tail: int, start: int) -> int | None:
         """Return where the last lines of a stream begin, at `start` at the earliest."""
         collapse = self._style.collapse and not self._options["raw"]
-        if self._style.queries:
-            found = last_matching(self._reader, row, tail, self._style.queries, collapse)
-            return None if found is None else max(start, found)
-        return max(start, last_lines(self._reader, row, tail, collapse))
+        if not self._style.queries:
+            return max(start, last_lines(self._reader, row, tail, collapse))
+        if not self._options["follow"]:
+            return start  # `_matching` finds them itself
+        found = last_matching(self._reader, row, tail, self._style.queries, collapse, start)
+        return found[0][0].offset_of(found[0][1]) if found else None
+
+    def _matching(self, source: Source, row: StreamRow, start: int) -> list[Line]:
+        """Return the last lines of a stream that match, and the gaps among them."""
+        tail, style = self._options["tail"], self._style
+        found = last_matching(self._reader, row, tail, style.queries, style.collapse, start)
+        lines = [Line(view.time_of(span), source, view, span) for view, span in found]
+        if not found:
+            return []
+        offsets = [view.offset_of(span) for view, span in found]
+        for gap in reversed(gaps_of(row.facts, row.holes)):
+            place = bisect_left(offsets, gap.offset)
+            if place:
+                hole = Hole(gap.offset, gap.length, gap.reason, True)
+                lines.insert(place, Line(lines[place - 1].time_us, source, None, (0, 0), hole))
+        return lines
 
     def raw(self) -> None:
         """Write bytes as they are; what is missing is said on stderr."""
@@ -220,6 +238,17 @@ class Show:
         found = self.files(self._reader.streams(self._run))
         starts = self._starts(found)
         sources = [one for one in self.sources(found) if one.facts.stream in starts]
+        if self._style.queries and self._options["tail"] is not None:
+            rows = {row.facts.stream: row for file in found for row in file.streams}
+            keys = [source.facts.stream for source in sources]
+            lines = [
+                self._matching(source, rows[key], starts[key])
+                for source, key in zip(sources, keys, strict=True)
+            ]
+            printer = Printer(self._style)
+            for line in _last_of(heapq.merge(*lines, key=_time), self._options["tail"]):
+                printer.line(line)
+            return
         self.print(
             sources,
             [
@@ -254,9 +283,9 @@ class Show:
             source.lines(one, self._style, last=not more)
             for source, one in zip(sources, items, strict=True)
         ]
-        lines: Iterator[Line] = heapq.merge(*streams, key=lambda line: line.time_us)
+        lines: Iterator[Line] = heapq.merge(*streams, key=_time)
         printer = Printer(self._style)
-        for line in lines if tail is None else deque(lines, maxlen=tail):
+        for line in lines if tail is None else _last_of(lines, tail):
             printer.line(line)
 
     def _plain(self, sources: Sequence[Source]) -> bool:
@@ -288,6 +317,22 @@ def plain(style: Style, sources: Sequence[Source]) -> bool:
         and len({(source.file.writer, source.file.path) for source in sources}) <= 1
         and all(source.facts.kind != EVENTS for source in sources)
     )
+
+
+def _time(line: Line) -> int:
+    return line.time_us
+
+
+def _last_of(lines: Iterable[Line], count: int) -> Iterable[Line]:
+    """Return the last `count` lines, with the gaps between them."""
+    held: deque[Line] = deque()
+    real = 0
+    for line in lines:
+        held.append(line)
+        real += line.hole is None
+        while real > count or (held and not count):
+            real -= held.popleft().hole is None
+    return held
 
 
 def _reach(row: StreamRow) -> int:
