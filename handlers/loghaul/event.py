@@ -37,7 +37,7 @@ RESERVED = frozenset({
 #: What tells call sites apart.
 SITE = (
     "lineno", "pathname", "funcName", "name", "levelno", "thread", "threadName", "process",
-    "exc_info", "exc_text", "stack_info", *(("taskName",) if sys.version_info >= (3, 12) else ()),
+    *(("taskName",) if sys.version_info >= (3, 12) else ()),
 )  # fmt: skip
 #: Call site -> what its lines have in common, a `Site` of the spool; for `loghaul.hot`.
 sites: dict[Any, Any] = {}

@@ -15,6 +15,7 @@ from __future__ import annotations
 import logging
 import sys
 from json.encoder import encode_basestring as _quote
+from struct import Struct
 from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
@@ -30,6 +31,7 @@ _PLAIN = len(logging.LogRecord("", 0, "", 0, "", None, None).__dict__)
 _ESCAPED = bytes(byte ^ 128 if byte < 32 or byte in b'"\\' else byte for byte in range(256))
 _encode = str.encode
 #: As in `loghaul.spool.format`, which is not loaded before the first record.
+_pack_line = Struct("<dQq").pack
 _HEADER_BYTES, _MAX_PAYLOAD_BYTES = 32, 128 * 1024
 
 _sites = event.sites
@@ -38,18 +40,19 @@ _sites = event.sites
 def take(record: logging.LogRecord, outlet: Outlet) -> None:
     """Keep a record. This is the boundary to the script: never raises."""
     try:
+        if record.exc_info or record.exc_text or record.stack_info:
+            return event.take_long(record, outlet)
         # In the order of event.SITE.
         if _HAS_TASKS:
             site = _sites[
                 record.lineno, record.pathname, record.funcName, record.name, record.levelno,
-                record.thread, record.threadName, record.process, record.exc_info,
-                record.exc_text, record.stack_info, record.taskName,  # type: ignore[attr-defined]
+                record.thread, record.threadName, record.process,
+                record.taskName,  # type: ignore[attr-defined]
             ]  # fmt: skip
         else:
             site = _sites[
                 record.lineno, record.pathname, record.funcName, record.name, record.levelno,
-                record.thread, record.threadName, record.process, record.exc_info,
-                record.exc_text, record.stack_info,
+                record.thread, record.threadName, record.process,
             ]  # fmt: skip
         message, args = record.msg, record.args
         if args:
@@ -84,7 +87,7 @@ def take(record: logging.LogRecord, outlet: Outlet) -> None:
             return
         offsets = writer._offsets
         offset = offsets[stream]
-        covered = writer._pack_line(created, writer._sites[site], offset) + data
+        covered = _pack_line(created, writer._sites[site], offset) + data
         length = size + _HEADER_BYTES
         writer._map[start + 8 : start + length] = covered
         words, index = writer._words, start >> 2

@@ -141,3 +141,11 @@ def test_interrupts_at_random_moments_break_nothing(haul) -> None:
     messages = haul.messages()
     assert (interrupts, messages[-1]) == (200, "end")
     assert set(messages[1:-1]) == {"line " + "x" * 20}
+
+
+def test_what_the_hot_path_knows_of_the_format_is_the_format() -> None:
+    from loghaul.spool import format as theirs
+
+    assert hot._pack_line(1.5, 2, 3) == theirs.LINE_COVERED.pack(1.5, 2, 3)
+    assert theirs.HEADER_BYTES == hot._HEADER_BYTES
+    assert theirs.MAX_PAYLOAD_BYTES == hot._MAX_PAYLOAD_BYTES

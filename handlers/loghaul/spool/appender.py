@@ -46,7 +46,7 @@ _HAS_GIL = getattr(sys, "_is_gil_enabled", lambda: True)()
 #: Test and set of an attribute are one step to other threads and to signal handlers.
 ONE_STEP = sys.implementation.name == "cpython" and sys.version_info >= (3, 10) and _HAS_GIL
 
-_pack = COVERED.pack
+_pack, _pack_line = COVERED.pack, LINE_COVERED.pack
 
 
 def _alone(method: Callable[..., bool]) -> Callable[..., bool]:
@@ -64,8 +64,6 @@ def _alone(method: Callable[..., bool]) -> Callable[..., bool]:
 
 class Appender(Row):
     """Appends to a row of segments, one thread at a time."""
-
-    _pack_line = staticmethod(LINE_COVERED.pack)
 
     def __init__(self, writer: str, directory: Path, limits: Limits) -> None:
         super().__init__(writer, directory, limits)
@@ -240,7 +238,7 @@ class Appender(Row):
             time_us = microseconds(created)
             return self._accept(stream, site.line(created, message), time_us, severity)
         offset = self._offsets[stream]
-        record = self._pack_line(created, word, offset) + message
+        record = _pack_line(created, word, offset) + message
         self._put_record(record, stream, offset + site.length + len(message))
         return True
 
