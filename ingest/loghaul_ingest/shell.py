@@ -170,8 +170,10 @@ class Worker:
             for event in events:
                 if isinstance(event, Fetched):
                     fetched += await self._take(event)
-                    # A chunk is milliseconds of work: a write that ended is followed by the next.
-                    await asyncio.sleep(0)
+                    if not (self._foreign and self._foreign.waiting):
+                        # A chunk is milliseconds of work; after it a write that ended is followed
+                        # by the next.
+                        await asyncio.sleep(0)
                 elif isinstance(event, Assigned):
                     self.core.assigned(event.partition)
                 elif isinstance(event, Revoked):

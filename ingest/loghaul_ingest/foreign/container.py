@@ -6,15 +6,31 @@ line, a level) it is a record.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Any
 
 from loghaul.chunk import EVENTS, TEXT
 from loghaul_ingest import records
 from loghaul_ingest.foreign import said
 from loghaul_ingest.foreign.entry import Entry, Producer
-from loghaul_ingest.foreign.line import Said, line
+from loghaul_ingest.foreign.line import Said, dump, line
 from loghaul_ingest.foreign.plain import ended
+
+
+def remembered(
+    find: Callable[[Mapping[str, Any], Producer], Producer],
+) -> Callable[[Mapping[str, Any], Producer], Producer]:
+    """Return `find`, which tells who a record is of, asked once for all records that say the same.
+
+    It is given what a record says of its producer and nothing else.
+    """
+
+    @lru_cache(maxsize=4096)
+    def found(key: bytes, given: Producer) -> Producer:
+        return find(records.parse(key) or {}, given)
+
+    return lambda said_of_it, given: found(dump(said_of_it), given)
 
 
 def entry(

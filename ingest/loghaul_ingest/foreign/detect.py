@@ -8,6 +8,7 @@ loghaul-run, loghaul-node, loghaul-experiment
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 from loghaul.chunk import Record
@@ -40,14 +41,10 @@ def adapt(record: Record, arrived_us: int) -> list[Entry]:
     arrived_us   for records that do not say when they were written
     Raises ForeignError for what is no log, and for what would be more than MAX_ENTRY_BYTES.
     """
-    headers = {name: value for name, value in record.headers if isinstance(value, bytes)}
     if not record.value:
         raise ForeignError("record is empty")
-    given = Producer(
-        run=said.run_id(_text(headers, "loghaul-run")),
-        node=said.name(_text(headers, "loghaul-node")),
-        experiment=said.name(_text(headers, "loghaul-experiment")),
-    )
+    headers = {name: value for name, value in record.headers if isinstance(value, bytes)}
+    given = _given(*map(headers.get, ("loghaul-run", "loghaul-node", "loghaul-experiment")))
     try:
         found = _entries(_stated(headers), record.value, given, arrived_us)
     except RecursionError as error:
@@ -55,6 +52,14 @@ def adapt(record: Record, arrived_us: int) -> list[Entry]:
     if sum(len(entry.data) for entry in found) > MAX_ENTRY_BYTES:
         raise ForeignError(f"record says more than {MAX_ENTRY_BYTES:,} bytes")
     return found
+
+
+@lru_cache(maxsize=1024)
+def _given(run: bytes | None, node: bytes | None, experiment: bytes | None) -> Producer:
+    texts = [(value or b"").decode("utf-8", "replace") for value in (run, node, experiment)]
+    return Producer(
+        run=said.run_id(texts[0]), node=said.name(texts[1]), experiment=said.name(texts[2])
+    )
 
 
 def _text(headers: dict[str, bytes], name: str) -> str:

@@ -15,17 +15,17 @@ from dataclasses import replace
 from typing import Any
 
 from loghaul_ingest.foreign import said
-from loghaul_ingest.foreign.container import entry
+from loghaul_ingest.foreign.container import entry, remembered
 from loghaul_ingest.foreign.entry import Entry, Producer
 
 _TIMES = ("time", "@timestamp", "timestamp", "date")
 _TEXTS = ("log", "message", "MESSAGE")
 #: Keys that are no words of the producer: of the collector, or read here.
-_READ = frozenset(
-    {*_TIMES, "stream", "_p", "logtag", "kubernetes", "container_id", "container_name", "source"}
-    | {"host", "hostname", "tag", "filename", "file", "path", *said.RUN_KEYS}
-    | {*said.EXPERIMENT_KEYS, *said.RANK_KEYS}
+_WHO = frozenset(
+    {"kubernetes", "container_id", "container_name", "host", "hostname"}
+    | {"filename", "file", "path", *said.RUN_KEYS, *said.EXPERIMENT_KEYS, *said.RANK_KEYS}
 )
+_READ = _WHO | {*_TIMES, "stream", "_p", "logtag", "source", "tag"}
 
 
 def fits(found: dict[str, Any]) -> bool:
@@ -43,10 +43,11 @@ def entries(found: dict[str, Any], producer: Producer, arrived_us: int) -> list[
     rest = {key: value for key, value in found.items() if key not in _READ and key != text_key}
     partial = (found.get("_p") or found.get("logtag")) == "P"
     text = found[text_key] if text_key else ""
-    who = _producer(found, producer)
+    who = _producer({key: found[key] for key in found if key in _WHO}, producer)
     return [entry(who, found.get("stream"), text, time_us, rest, arrived_us, partial)]
 
 
+@remembered
 def _producer(found: Mapping[str, Any], given: Producer) -> Producer:
     pod = said.as_mapping(found.get("kubernetes"))
     places = (pod.get("labels"), pod.get("annotations"), found)

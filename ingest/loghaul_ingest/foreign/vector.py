@@ -14,15 +14,18 @@ from dataclasses import replace
 from typing import Any
 
 from loghaul_ingest.foreign import said
-from loghaul_ingest.foreign.container import entry
+from loghaul_ingest.foreign.container import entry, remembered
 from loghaul_ingest.foreign.entry import Entry, Producer
 
 #: Keys that are no words of the producer: of the collector, or read here.
-_READ = frozenset(
-    {"message", "timestamp", "source_type", "stream", "kubernetes", "file", "offset", "host"}
-    | {"container_id", "container_name", "container_created_at", "image", "label", "run"}
-    | {"experiment", *said.RUN_KEYS, *said.EXPERIMENT_KEYS, *said.RANK_KEYS}
+_WHO = frozenset(
+    {"kubernetes", "file", "host", "container_id", "container_name", "label", "run"}
+    | {*said.RUN_KEYS, *said.EXPERIMENT_KEYS, *said.RANK_KEYS}
 )
+_READ = _WHO | {
+    *("message", "timestamp", "source_type", "stream", "offset"),
+    *("container_created_at", "image", "experiment"),
+}
 
 
 def fits(found: dict[str, Any]) -> bool:
@@ -42,6 +45,7 @@ def entries(found: dict[str, Any], producer: Producer, arrived_us: int) -> list[
     return [entry(_producer(found, producer), found.get("stream"), text, time_us, rest, arrived_us)]
 
 
+@remembered
 def _producer(found: Mapping[str, Any], given: Producer) -> Producer:
     pod = said.as_mapping(found.get("kubernetes"))
     run = {"run.id": said.as_mapping(found.get("run")).get("id")}

@@ -242,6 +242,10 @@ def test_replays_rebalances_and_deaths_lose_and_repeat_nothing(seed, tmp_path):
                 await asyncio.sleep(0)
                 stop(broker, worker)
                 workers.append(worker_of())
+            if chance.random() < 0.05:
+                for run in list(store.runs):
+                    for key in list(store.runs[run]):
+                        await store.writer().compact(key)
             if zombies and chance.random() < 0.3:
                 zombie = chance.choice(zombies)
                 zombie._write(True)
