@@ -17,8 +17,15 @@ from loghaul.errors import TransportError, TransportRefused
 from loghaul.transports.address import Address
 
 SECONDS = 5.0
+#: A broker that is going down or coming up hangs up too: so often, and with such pauses, one must
+#: hang up before it is taken for something else.
+TRIES, PAUSE_SECONDS = 5, 0.7
 #: length, API 18 (ApiVersions), version 0, correlation id, client id "loghaul"
 _REQUEST = struct.pack(">ihhih7s", 17, 18, 0, 0x6C6F6768, 7, b"loghaul")
+
+
+class HungUp(TransportRefused):
+    """The connection was ended without a reason."""
 
 
 async def probe(address: Address) -> None:
@@ -26,6 +33,16 @@ async def probe(address: Address) -> None:
 
     Raises TransportRefused where that needs a change, TransportError where no host answers.
     """
+    for left in reversed(range(TRIES)):
+        try:
+            return await _try(address)
+        except HungUp:
+            if not left:
+                raise
+            await asyncio.sleep(PAUSE_SECONDS)
+
+
+async def _try(address: Address) -> None:
     context = address.context() if address.tls else None
     failures: list[TransportError] = []
     for host, port in address.hosts:
@@ -90,7 +107,7 @@ def _judge(place: str, reply: bytes, tls: bool) -> None:
     if reply.startswith((b"HTTP", b"<")):
         raise TransportRefused(f"{place} is a web server, not Kafka: check host and port")
     if not tls and (not reply or reply[:2] == b"\x15\x03"):
-        raise TransportRefused(
+        raise HungUp(
             f"{place} ended the connection at Kafka's first request: it is no broker, or it wants "
             "TLS (write kafkas:// instead of kafka://)"
         )
@@ -130,9 +147,7 @@ def _refusal(address: Address, place: str, error: Exception) -> TransportError:
             "user, password or mechanism is wrong, or this port takes nobody's"
         )
     if address.user is None:
-        return TransportRefused(
-            f"{place} ended the connection ({name}): it may want a user and a password"
-        )
+        return HungUp(f"{place} ended the connection ({name}): it may want a user and a password")
     return TransportError(f"{place} cannot be used: {name}: {error}")
 
 
