@@ -6,6 +6,7 @@ attempt may continue it days after. So everything about a run is a fold over its
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -31,6 +32,7 @@ class _Life(NamedTuple):
     given: int | None
     leads: bool
     status: str
+    collected: bool = False
 
 
 def attempts(streams: Sequence[StreamRow]) -> dict[str, int]:
@@ -38,13 +40,15 @@ def attempts(streams: Sequence[StreamRow]) -> dict[str, int]:
 
     One that was given ("run.attempt") stands, for a child of that writer too. The others are
     numbered by time: writers whose lives overlap share an attempt; one that starts when all before
-    it have ended begins the next.
+    it have ended begins the next. What a collector of others brought never says that it ended: it
+    belongs to the attempt in which it began.
     """
-    lives = _lives(streams)
+    every = sorted(_lives(streams).values(), key=lambda life: (life.started, not life.leads))
+    lives = [life for life in every if not life.collected]
     numbers: dict[str, int] = {}
     current, alive_until = 0, 0
     parents = _parents(streams)
-    for life in sorted(lives.values(), key=lambda life: (life.started, not life.leads)):
+    for life in lives:
         given = life.given
         if given is None:
             given = _inherited(life.writer, parents, numbers)
@@ -56,6 +60,10 @@ def attempts(streams: Sequence[StreamRow]) -> dict[str, int]:
                 current += 1
             numbers[life.writer] = current
         alive_until = max(alive_until, _FOREVER if life.ended is None else life.ended)
+    starts = [life.started for life in lives]
+    for life in (life for life in every if life.collected):
+        before = max(0, bisect_right(starts, life.started) - 1)
+        numbers[life.writer] = numbers[lives[before].writer] if lives else 1
     return numbers
 
 
@@ -66,7 +74,8 @@ def summarise(streams: Sequence[StreamRow]) -> RunRow:
     lives, numbers = _lives(streams), attempts(streams)
     latest = max(numbers.values())
     last = [life for life in lives.values() if numbers[life.writer] == latest]
-    leading = [life for life in last if life.leads] or last
+    leading = [life for life in last if life.leads]
+    leading = leading or [life for life in last if not life.collected] or last
     status = _status(leading)
     common = [row.facts.common for row in streams]
     return RunRow(
@@ -107,6 +116,7 @@ def _life(writer: str, facts: Sequence[Facts]) -> _Life:
         int(given[0]) if given else None,
         any(one.common.get("role") in _LEADS for one in facts),
         _outcome(ends[-1].cause, ends[-1].detail) if whole else "running",
+        all(one.common.get("role") == "collected" for one in facts),
     )
 
 

@@ -38,6 +38,21 @@ def test_a_given_attempt_stands_and_its_children_share_it():
     assert attempts(rows) == {"s": 3, "c": 3, "g": 3, "t": 4}
 
 
+def test_what_was_collected_neither_begins_an_attempt_nor_keeps_one_open():
+    rows = [
+        row("early", 1, role="collected"),
+        row("a", 5, 10, "supervisor", detail={"status": "failed"}),
+        row("within", 6, role="collected"),
+        row("b", 20, 30, "supervisor", detail={"status": "completed"}),
+        row("after", 40, role="collected"),
+    ]
+
+    assert attempts(rows) == {"early": 1, "a": 1, "within": 1, "b": 2, "after": 2}
+    assert summarise(rows).status == "completed"
+    assert summarise([row("a", 5, 10), row("c", 6, role="collected")]).status == "completed"
+    assert attempts(rows[:1]) == {"early": 1}
+
+
 def test_a_loop_of_parents_ends():
     assert attempts([row("a", 1, 2, parent="b"), row("b", 1, 2, parent="a")]) == {"a": 1, "b": 1}
 
