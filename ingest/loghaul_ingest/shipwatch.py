@@ -49,16 +49,18 @@ class ShipWatch:
         self._registry = Registry(self._samples)
 
     def tell(self, **status: Any) -> None:
-        """Hear what the shipper does: its counts, and `failing` with why, "" when all is well."""
+        """Hear what the shipper does: its counts, whether it ever was connected, and in `failing`
+        why it cannot ship, "" when it can.
+        """
+        before, self._told = self._told, status
         self.vitals.beat(status["records"] + status["chunks"], waiting=False)
-        again = status["retries"] - self._told.get("retries", 0)
+        again = status["retries"] - before.get("retries", 0)
         if again:
             self._retries["refused" if status["refused"] else "failed"] += again
         if status["failing"]:
             self.vitals.failed("shipping", status["failing"])
-        else:
+        elif status["connected"]:
             self.vitals.worked("shipping")
-        self._told = status
 
     def answers(self) -> Answers:
         """Return what an endpoint serves."""
@@ -68,6 +70,8 @@ class ShipWatch:
         """Return why nothing is being shipped; "" when it is, or there is nothing to ship."""
         if reason := self.vitals.ready():
             return reason
+        if not self._told["connected"]:
+            return "not connected to its transport yet"
         oldest = self._backlog.look().oldest_seconds
         if min(oldest, self.vitals.still_seconds()) > self._patience:
             return f"the oldest byte in the spool has waited for {oldest:.0f} s, and nothing moves"

@@ -4,9 +4,10 @@
     ready()   "" or why not: alive, has its share of the source, the store takes what it is given,
               and what waits becomes less
 
-A failure that lasts no longer than the patience is no news: brokers and stores restart. The loop
-calls `pulse`, `beat` and `failed`; another thread asks. Every answer is computed when it is asked
-for, so that a loop that stands still is found out although it says nothing any more.
+A failure that lasts no longer than the patience is no news, where it worked before: brokers and
+stores restart. The loop calls `pulse`, `beat` and `failed`; another thread asks. Every answer is
+computed when it is asked for, so that a loop that stands still is found out although it says
+nothing any more.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ class Vitals:
         self._patience, self._clock, self._pulse = patience_seconds, clock, pulse_seconds
         self._pulse_at = self._beat_at = self._moved_at = clock()
         self._failing: dict[str, tuple[float, str]] = {}
+        self._proved: set[str] = set()
         self._waiting_since: float | None = None
         self._progress = 0
 
@@ -64,6 +66,7 @@ class Vitals:
 
     def worked(self, what: str) -> None:
         """It did not fail this time."""
+        self._proved.add(what)
         if self._failing:
             self._failing.pop(what, None)
 
@@ -103,7 +106,7 @@ class Vitals:
         if not self.assigned:
             return "nothing of the source is assigned to this process yet"
         for what, (since, reason) in list(self._failing.items()):
-            if now - since > self._patience:
+            if now - since > self._patience or what not in self._proved:
                 return f"{what} has failed for {now - since:.0f} s: {reason}"
         if now - self._beat_at > self._patience:
             return f"a round of work has not ended for {now - self._beat_at:.0f} s"

@@ -166,7 +166,9 @@ def test_every_metric_of_the_table_is_shown(bench, tmp_path):
 
 def test_a_store_that_fails_makes_it_unready_until_it_works_again(bench):
     async def scene():
-        bench.broker.send("p", chunk(0, b"one\n"))
+        bench.broker.send("p", chunk(0, b"zero\n"))
+        await bench.drain()
+        bench.broker.send("p", chunk(5, b"one\n"))
         await bench.steps()
         bench.writer.error = Overloaded("429 of the store")
         bench.worker.core.flush()
@@ -189,6 +191,16 @@ def test_a_store_that_fails_makes_it_unready_until_it_works_again(bench):
     assert counted["loghaul_worker_notes_total", "store failed, trying again"] >= 1
     assert (counted["loghaul_ready",], counted["loghaul_alive",]) == (0, 1)
     assert bench.watch.ready() == ""
+
+
+def test_a_store_that_never_worked_makes_it_unready_at_once(bench):
+    async def scene():
+        bench.writer.error = Overloaded("no such host")
+        bench.broker.send("p", chunk(0, b"one\n"))
+        await bench.steps(5)
+        return bench.watch.ready()
+
+    assert asyncio.run(scene()) == "write has failed for 0 s: no such host"
 
 
 def test_a_source_that_gives_nothing_while_records_wait_makes_it_unready(bench):
@@ -318,7 +330,10 @@ def test_the_backlog_of_a_spool_is_measured_from_its_files(tmp_path):
     assert found.bytes >= 4096
 
 
-SHIPPED = dict(chunks=0, records=0, bytes=0, dropped_bytes=0, retries=0, failing="", refused=False)
+SHIPPED = {
+    **dict.fromkeys(("chunks", "records", "bytes", "dropped_bytes", "retries"), 0),
+    **{"connected": True, "failing": "", "refused": False},
+}
 
 
 def test_a_shipper_tells_what_it_ships_and_why_it_does_not(tmp_path):
@@ -436,9 +451,39 @@ def test_without_listening_nothing_of_it_is_imported():
     assert said.stdout == "False\n"
 
 
-def test_the_worker_of_a_home_serves_it_and_ends_in_order(tmp_path):
+def free_port():
     with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+        return free.getsockname()[1]
+
+
+def test_a_shipper_without_a_broker_is_alive_and_says_why_it_is_not_ready(tmp_path):
+    port, nobody = free_port(), free_port()
+    environment = {
+        **os.environ,
+        "LOGHAUL_HOME": str(tmp_path),
+        "LOGHAUL_TRANSPORT": f"kafka://127.0.0.1:{nobody}/loghaul",
+    }
+    command = [sys.executable, "-m", "loghaul_ingest", "ship", "--listen", f"127.0.0.1:{port}"]
+    shipper = subprocess.Popen(command, env=environment)
+    try:
+        said, until = (0, b""), time.monotonic() + 20
+        while b"shipping has failed" not in said[1] and time.monotonic() < until:
+            try:
+                said = ask(port, "/readyz")
+            except OSError:
+                time.sleep(0.05)
+        assert said[0] == 503
+        assert b"shipping has failed for" in said[1]
+        assert ask(port, "/healthz") == (200, b"ok\n")
+        assert b"loghaul_shipper_retries_total" in ask(port, "/metrics")[1]
+    finally:
+        shipper.send_signal(signal.SIGTERM)
+        code = shipper.wait(20)
+    assert code == 0
+
+
+def test_the_worker_of_a_home_serves_it_and_ends_in_order(tmp_path):
+    port = free_port()
     environment = {**os.environ, "LOGHAUL_HOME": str(tmp_path)}
     command = [sys.executable, "-m", "loghaul_ingest"]
     subprocess.run([*command, "run", "-q", "--", "echo", "line"], env=environment, check=True)
@@ -458,4 +503,5 @@ def test_the_worker_of_a_home_serves_it_and_ends_in_order(tmp_path):
         assert ask(port, "/healthz") == (200, b"ok\n")
     finally:
         worker.send_signal(signal.SIGTERM)
-    assert worker.wait(20) == 0
+        code = worker.wait(20)
+    assert code == 0

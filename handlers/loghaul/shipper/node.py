@@ -243,7 +243,12 @@ class Shipper:
         self._upkept_at = now
         self.counts.dropped_bytes += make_room(self._settings, self._note)
         self._given_way = self._desk.wants_another(self._settings.transport)
-        doing = {"failing": self._failing, "refused": self._refused, **asdict(self.counts)}
+        doing = {
+            "connected": self._connected,
+            "failing": self._failing,
+            "refused": self._refused,
+            **asdict(self.counts),
+        }
         self._tell(**doing)
         self._desk.say(
             pid=os.getpid(),
