@@ -89,6 +89,22 @@ def test_a_file_that_is_not_there_yet_is_waited_for(tail):
     assert tail.stored() == {"": b"first\n"}
 
 
+def test_files_that_are_not_there_are_named(tail):
+    assert tail.session().once() == [tail.path]
+
+
+def test_restarts_are_no_attempts_of_the_run(tail):
+    for _ in range(3):
+        tail.path.write_bytes((tail.path.read_bytes() if tail.path.exists() else b"") + b"line\n")
+        tail.once()
+    tail.stored()
+    reader = open_reader(tail.settings.store)
+    (row,) = reader.runs()
+    reader.close()
+
+    assert (row.attempts, row.status, row.lines) == (1, "completed", 3)
+
+
 def test_a_renamed_file_is_read_to_its_end_before_the_new_one(tail):
     tail.path.write_bytes(b"1\n")
     session = tail.session()

@@ -48,7 +48,7 @@ def tail(
     from loghaul import background
     from loghaul.config import load
     from loghaul_ingest.cli.terminal import notice
-    from loghaul_ingest.errors import UsageError
+    from loghaul_ingest.errors import NotFound, UsageError
     from loghaul_ingest.tailing import Session
 
     settings = load(run_id=run_id, experiment=experiment, node=node)
@@ -60,7 +60,9 @@ def tail(
     signal.signal(signal.SIGINT, stop)
     background.start(settings)
     if once:
-        session.once()
+        if missing := session.once():
+            names = ", ".join(map(str, missing))
+            raise NotFound(f"nothing to read at {names}; what was read of the others is kept")
     else:
         session.run()
 

@@ -117,6 +117,11 @@ class Follower:
 
     # -- a step
 
+    @property
+    def found(self) -> bool:
+        """Whether there is a file just now."""
+        return self._open is not None
+
     def step(self, last: bool = False) -> int:
         """Take what is there, 128 KiB at most; return how many bytes of the file that was.
 

@@ -43,7 +43,7 @@ class Session:
             for path in dict.fromkeys(whole):
                 states.append(State(folder, run, str(path)))
             limits = Limits(settings.spool_max_bytes, settings.spool_reserve_bytes, BLOCK)
-            facts = {**outlet.facts(settings), "role": "process"}
+            facts = {**outlet.facts(settings), "role": "collected"}
             self._writer = SpoolWriter(settings.spool, facts, limits=limits)
         except BaseException:
             for state in states:
@@ -66,14 +66,19 @@ class Session:
                 self._stopping.wait(POLL_SECONDS)
         self.close()
 
-    def once(self) -> None:
-        """Take what is there to the ends of the files, unfinished lines as well, and end."""
+    def once(self) -> list[Path]:
+        """Take what is there to the ends of the files, unfinished lines as well, and end.
+
+        Returns the files that are not there, or could not be read.
+        """
         for follower in self._followers:
             while not self._stopping.is_set() and self._step(follower, False):
                 pass
             while not self._stopping.is_set() and self._step(follower, True):
                 pass
+        missing = [follower.path for follower in self._followers if not follower.found]
         self.close()
+        return missing
 
     def step(self) -> int:
         """Take what is there of each file, in turn; return how many bytes that was."""
