@@ -451,6 +451,17 @@ def test_without_listening_nothing_of_it_is_imported():
     assert said.stdout == "False\n"
 
 
+@pytest.mark.parametrize("command", ["ingest", "ship"])
+def test_listening_is_for_those_that_serve(command):
+    done = subprocess.run(
+        [sys.executable, "-m", "loghaul_ingest", command, "--once", "--listen", "9464"],
+        capture_output=True,
+        text=True,
+    )
+
+    assert (done.returncode, "leave out --once" in done.stderr) == (2, True)
+
+
 def free_port():
     with socket.create_server(("127.0.0.1", 0)) as free:
         return free.getsockname()[1]

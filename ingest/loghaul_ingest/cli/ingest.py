@@ -54,6 +54,8 @@ def ingest(once: bool, background: bool, listen: str | None, workers: int) -> No
     from loghaul_ingest.errors import UsageError
 
     settings = load()
+    if once and listen:
+        raise UsageError("--listen is for a worker that serves; leave out --once")
     if settings.transport:
         raise SystemExit(_ingest_topic(settings, once, listen, workers))
     if workers > 1:

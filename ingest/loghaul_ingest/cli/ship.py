@@ -37,6 +37,8 @@ def ship(once: bool, background: bool, listen: str | None) -> None:
     from loghaul_ingest.errors import UsageError
     from loghaul_ingest.shipwatch import watching
 
+    if once and listen:
+        raise UsageError("--listen is for a shipper that serves; leave out --once")
     settings = load()
     if not settings.transport:
         raise UsageError(
