@@ -26,6 +26,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Protocol
 
+from loghaul_ingest.ahead import read_ahead
 from loghaul_ingest.errors import UsageError
 from loghaul_ingest.files import File, Proof, Prover, content
 from loghaul_ingest.pieces import Piece, pieces
@@ -244,7 +245,7 @@ def _save(reader: Reader, entry: Saved, target: Target, progress: Progress) -> N
 
 def exact(reader: Reader, row: StreamRow, prover: Prover) -> Iterator[bytes]:
     """Yield the bytes of a stream, seen by a prover as they pass."""
-    for item in pieces(reader, row.facts):
+    for item in read_ahead(pieces(reader, row.facts)):
         prover.see(item)
         if isinstance(item, Piece):
             yield item.data

@@ -16,8 +16,9 @@ from loghaul_ingest.block import Facts
 from loghaul_ingest.errors import StoreDamaged
 from loghaul_ingest.stores.base import Reader, Stored
 
-#: Blocks that are read from a store at once: 4 MiB at most.
-BATCH = 64
+#: What is read from a store at once ends with the block that passes one of these.
+BATCH_BYTES = 4 * 1024 * 1024
+BATCH_BLOCKS = 1024
 
 #: A line longer than this is handed on in parts.
 LONGEST_LINE_BYTES = 16 * 1024 * 1024
@@ -88,10 +89,12 @@ def pieces(reader: Reader, facts: Facts, start: int = 0, end: int | None = None)
 def _batch(reader: Reader, facts: Facts, position: int, end: int | None) -> Iterator[Item]:
     """Yield what the next blocks give; ends early when one of them vanished meanwhile."""
     wanted, reach = [], position
-    for head in islice(reader.heads(facts.stream, position, end), BATCH):
+    for head in islice(reader.heads(facts.stream, position, end), BATCH_BLOCKS):
         if head.end > reach:
             wanted.append(head.key)
             reach = head.end
+        if reach - position > BATCH_BYTES:
+            break
     for key, stored in zip(wanted, reader.load(wanted), strict=False):
         if stored.head.key != key:
             return

@@ -139,11 +139,12 @@ def _fresh(file: File, stream: str | None) -> Path:
 
 
 def _merged(reader: Reader, file: File, provers: Sequence[Prover]) -> Iterator[bytes]:
+    from loghaul_ingest.ahead import read_ahead
     from loghaul_ingest.merge import joined, merge
     from loghaul_ingest.pieces import Hole, pieces
 
     streams = [
-        (map(prover.see, pieces(reader, row.facts)), row.facts.kind)
+        (map(prover.see, read_ahead(pieces(reader, row.facts))), row.facts.kind)
         for row, prover in zip(file.streams, provers, strict=True)
     ]
     return (item for item in joined(merge(streams)) if not isinstance(item, Hole))
