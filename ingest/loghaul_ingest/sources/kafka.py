@@ -230,8 +230,10 @@ class KafkaSource:
         """This is our share; called by aiokafka when it has joined."""
         self._joined = True
         self._came_at = self._clock()
-        for number in numbers:
+        share = sorted(numbers)
+        for number in share:
             self._own(number)
+        self._note("partitions assigned", partitions=share)
 
     def _own(self, number: int) -> Partition:
         if number not in self._ours:
