@@ -167,7 +167,11 @@ class Assembler:
         """A partition is ours no more: forget what is known of its streams."""
         partition = self._partitions.pop(token, None)
         for stream in list(partition.streams.values()) if partition else ():
+            whole = stream.complete and not stream.deleted
             self._forget(stream)
+            if whole:
+                # A spool's directory is given back as soon as all of it is durable.
+                self._compactable[stream.key] = None
 
     def lost(self, token: Hashable, reason: str) -> None:
         """Records of a partition are gone: what lacks before the next one of a stream is a gap."""

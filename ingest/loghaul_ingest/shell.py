@@ -148,6 +148,7 @@ class Worker:
     async def compact_all(self, seconds: float) -> None:
         """Merge what is worth merging, for so long at most."""
         until = self._clock() + seconds
+        self.core.tick(self._now_us())
         while self._clock() < until and (key := self.core.compactable()) is not None:
             await self._compact(key)
 

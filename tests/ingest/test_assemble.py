@@ -141,6 +141,19 @@ def test_the_end_of_a_stream_seals_everything_and_counts_its_last_line():
     assert core.settled
 
 
+@pytest.mark.parametrize("written", [True, False])
+def test_an_ended_stream_is_merged_although_its_directory_was_given_back(written):
+    core = known()
+    core.fetched("p", 1, chunk(0, b"one\n", End(4, 9, "exit", None, {})), 0)
+    write, _ = taken(core)
+    if written:
+        core.written(write.number)
+    core.revoked("p")
+    core.tick(1)
+    assert core.compactable() == (KEY if written else None)
+    assert core.compactable() is None
+
+
 def test_a_missing_range_is_waited_for_before_it_is_a_gap():
     core = known(patience_us=500)
     core.fetched("p", 1, chunk(4, b"two\n", End(8, 9, "exit", None, {})), 100)
