@@ -150,7 +150,16 @@ def test_no_content_of_a_block_becomes_json(words, high, fields):
     document = json.loads(documents.document(one))
 
     assert set(document) <= set(mapping.BLOCKS["properties"])
-    assert len(document["words"]) == len(words)
+    assert set(document["words"].encode()) <= set(b"abcdefghijklmnopqrstuvwxyz0123456789_ ")
+
+
+def test_a_document_has_every_word_once():
+    one = replace(block(), words=b"again once\nagain", words_high=b"again")
+
+    document = json.loads(documents.document(one))
+
+    assert sorted(document["words"].split()) == ["again", "once"]
+    assert document["words_high"] == "again"
 
 
 def test_every_field_of_a_document_is_mapped_and_times_fit():

