@@ -81,6 +81,8 @@ class Worker:
         """`reader` is that of the same store: it gives the beginnings of lines that go on."""
         self.core = Assembler(self._sealed, limits, int(patience_seconds * 1e6))
         self.stopping = False
+        #: Whether small blocks are merged by the way, when nothing came; `compact_all` always does.
+        self.tidies = True
         self._seal = seal
         self._source, self._writer, self._reader = source, writer, reader
         self._letters, self._taps = dead_letters, taps
@@ -327,7 +329,7 @@ class Worker:
         """What there is time for when nothing came."""
         if fetched or self._busy or self.core.held_bytes:
             return
-        if (key := self.core.compactable()) is not None:
+        if self.tidies and (key := self.core.compactable()) is not None:
             self._busy = asyncio.create_task(self._compact(key))
         elif self._clock() - self._forgot_at > self._pace.idle_seconds:
             self._forgot_at = self._clock()

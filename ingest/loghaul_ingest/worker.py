@@ -228,6 +228,7 @@ class _Home:
             await self._close()
 
     async def once(self, compact_seconds: float) -> None:
+        self._worker.tidies = False
         try:
             while not await self._take_in(time.monotonic() + STUCK_SECONDS):
                 # Somebody waits for this in the foreground: better told than kept waiting.
