@@ -55,6 +55,10 @@ class Layout:
         """Return whether a run was deleted."""
         return os.path.exists(self.tombstone(run))
 
+    def revive(self, run: str) -> None:
+        """Forget that a run was deleted: somebody starts it again, and wants to see it."""
+        self.tombstone(run).unlink(missing_ok=True)
+
     def listing(self) -> dict[Path, Stamp | None]:
         """Return the databases there are; without a stamp where somebody may be writing."""
         try:

@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import TypeVar
 
 from loghaul.chunk import StreamKey
@@ -44,6 +45,14 @@ class _Database:
     connection: sqlite3.Connection
     codec: Codec
     known: int
+    inode: int
+
+    def stands(self, path: Path) -> bool:
+        """Return whether it still is what lies at its path."""
+        try:
+            return os.stat(path).st_ino == self.inode
+        except FileNotFoundError:
+            return False
 
 
 class SqliteWriter:
@@ -225,10 +234,16 @@ class SqliteWriter:
         path = self._layout.database(run)
         with translated(path):
             database = self._open.get(run)
+            if database is not None and not database.stands(path):
+                # Deleted and begun anew by others: what is written to the old one nobody sees.
+                del self._open[run]
+                database.connection.close()
+                database = None
             if database is None:
                 while len(self._open) >= MOST_OPEN:
                     self._rest(*self._open.popitem(last=False))
-                database = _Database(open_for_writing(path, run), Codec(), 0)
+                connection = open_for_writing(path, run)
+                database = _Database(connection, Codec(), 0, os.stat(path).st_ino)
                 self._open[run] = database
                 database.known = training.learn(database.connection, database.codec)
             self._open.move_to_end(run)
@@ -247,6 +262,9 @@ class SqliteWriter:
     def _rest(self, run: str, database: _Database) -> None:
         """Close a database and remember how it looks, so that lists need not open it."""
         path, connection = self._layout.database(run), database.connection
+        if not database.stands(path):
+            connection.close()
+            return
         try:
             # A reader that was stopped in the middle must not stop the worker for long.
             connection.execute("PRAGMA busy_timeout = 1000")
