@@ -7,27 +7,23 @@ damage costs the damaged record, and is an entry of its own.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Optional
 from zlib import crc32
 
-from loghaul.chunk import EVENTS, End, Gap, Mark
+from loghaul.chunk import EVENTS, Mark
+from loghaul.spool.account import Account
 from loghaul.spool.declared import Declared
-from loghaul.spool.entry import DROPPED, LOST, UNKNOWN, Entry
+from loghaul.spool.entry import DROPPED, LOST, Entry
 from loghaul.spool.facts import read_facts
 from loghaul.spool.format import (
     CLOSE,
-    COUNTER,
     DATA,
     DECLARE,
-    END,
-    GAP,
     HEADER,
     HEADER_BYTES,
     LOG,
     SEGMENT_HEADER_BYTES,
-    SITE,
     START,
     Position,
     aligned,
@@ -37,7 +33,6 @@ from loghaul.spool.recovery import is_valid, killed_read, lost_record, mended_le
 from loghaul.spool.released import drop_before, remove, save_position, saved_position
 from loghaul.spool.segment import segment_numbers
 from loghaul.spool.segment_file import SegmentFile
-from loghaul.spool.site import Site
 
 #: Bytes taken from a segment at once; larger than the largest record.
 WINDOW_BYTES = 512 * 1024
@@ -66,20 +61,13 @@ class SpoolReader:
         self.ended = False
         self._segment: Optional[SegmentFile] = None
         self._suspect = -1
-        self._hole = UNKNOWN
-        self._by_number: dict[int, Declared] = {}
-        #: Call sites of log lines, as the current segment has declared them so far.
-        self._sites: dict[int, Site] = {}
+        self._account = Account()
         self._left = 0
-        #: Refusals not yet closed by a later record: reason, and the end that the counter gives.
-        self._refusals: dict[int, tuple[str, int]] = {}
-        #: End of a stream nothing is known of yet; -1: wherever it is declared.
-        self._unseen = 0
         self._concluding = False
         saved = saved_position(self.directory)
         begin = position if position is not None else saved or START
         self._number, self._at = begin.segment, begin.offset
-        self._ends = dict(enumerate(begin.ends))
+        self._account.ends = dict(enumerate(begin.ends))
         self._released = saved.segment if saved else 0
         if begin.segment:
             self._resume(begin)
@@ -87,7 +75,7 @@ class SpoolReader:
     @property
     def position(self) -> Position:
         """Everything before this was returned by `read`."""
-        ends = self._ends
+        ends = self._account.ends
         return Position(
             self._number, self._at, tuple(ends.get(n, -1) for n in range(max(ends, default=-1) + 1))
         )
@@ -115,14 +103,11 @@ class SpoolReader:
 
     def ends_with_refusals(self) -> dict[int, int]:
         """Return the ends by stream number, counting what was refused behind the last record."""
-        ends = dict(self._ends)
-        for number, (_, end) in self._refusals.items():
-            ends[number] = max(end, ends.get(number, 0))
-        return ends
+        return self._account.with_refusals()
 
     def is_refused(self, number: int) -> bool:
         """Tell whether the last thing known of a stream is that bytes of it were refused."""
-        return number in self._refusals
+        return self._account.is_refused(number)
 
     def close(self) -> None:
         """Give up the descriptor; the position stays readable."""
@@ -151,16 +136,16 @@ class SpoolReader:
             return
         saved = saved_position(self.directory)
         if saved is not None and saved.segment >= found:
-            self._ends, self._unseen = {}, -1
+            self._account.ends, self._account.unseen = {}, -1
         else:
-            self._hole = DROPPED
+            self._account.hole = DROPPED
 
     def _open(self, number: int) -> bool:
         try:
             self._segment = SegmentFile(self.directory, number)
         except OSError:
             return False
-        self._sites, self._suspect = {}, -1
+        self._account.sites, self._suspect = {}, -1
         return True
 
     # -- records
@@ -171,7 +156,7 @@ class SpoolReader:
         while at + HEADER_BYTES <= size and self._left > 0 and not self.ended:
             length, crc, _time, tag, _number, _offset = unpack(window, at)
             end, kind = at + length, tag >> 16 & 0xFF
-            known = self._by_number.get(tag & 0xFFFF)
+            known = self._account.streams.get(tag & 0xFFFF)
             if known is not None and kind == LOG:
                 after = self._lines(window, at, entries, known)
             elif kind or known is None:
@@ -191,15 +176,16 @@ class SpoolReader:
 
     def _lines(self, window: bytes, at: int, entries: list[Entry], known: Declared) -> int:
         """Take the log lines that directly follow each other as one entry."""
-        run = read_run(window, at, self._sites)
+        run = read_run(window, at, self._account.sites)
         if run.data:
-            self._data(known, run.offset, (Mark(len(run.data), run.time_us),), run.data, entries)
+            marks = (Mark(len(run.data), run.time_us),)
+            self._account.data(known, run.offset, marks, run.data, entries)
             self._left -= max(0, len(run.data) - (run.after - at))
             return run.after
         if not is_valid(window, at):
             return at
         # Its site was declared where the damage is: what follows tells how much is missing.
-        self._hole = LOST
+        self._account.hole = LOST
         return at + aligned(HEADER.unpack_from(window, at)[0])
 
     def _together(self, window: bytes, at: int, entries: list[Entry], known: Declared) -> int:
@@ -229,50 +215,8 @@ class SpoolReader:
             marks: tuple[Mark, ...] = (Mark(len(data), first_us),)
         else:
             marks = tuple(map(Mark, map(len, parts), times))
-        self._data(known, first, marks, data, entries)
+        self._account.data(known, first, marks, data, entries)
         return at
-
-    def _data(
-        self,
-        known: Declared,
-        offset: int,
-        marks: tuple[Mark, ...],
-        data: bytes,
-        entries: list[Entry],
-    ) -> None:
-        time_us = marks[0].time_us
-        if self._ends.get(known.number, self._unseen) != offset:
-            repeated = self._bridge(known, offset, time_us, entries)
-            if repeated:
-                data = data[repeated:]
-                offset, marks = offset + repeated, (Mark(len(data), time_us),)
-        if data:
-            entries.append(Entry(known.name, known.kind, offset, time_us, data, None, None, marks))
-            self._ends[known.number] = offset + len(data)
-
-    def _bridge(self, known: Declared, offset: int, time_us: int, entries: list[Entry]) -> int:
-        """Come to `offset` of a stream: a jump is a gap. Return how many bytes are known."""
-        end = self._ends.get(known.number, self._unseen)
-        if offset > end >= 0:
-            reason, _ = self._refusals.pop(known.number, (self._hole, 0))
-            self._gap(known, end, offset - end, reason, time_us, entries)
-        if offset >= end:
-            self._ends[known.number] = offset
-            return 0
-        return end - offset
-
-    def _gap(
-        self,
-        known: Declared,
-        offset: int,
-        length: int,
-        reason: str,
-        time_us: int,
-        entries: list[Entry],
-    ) -> None:
-        gap = Gap(offset, length, reason)
-        entries.append(Entry(known.name, known.kind, offset, time_us, b"", gap))
-        self._ends[known.number] = offset + length
 
     def _take(self, record: bytes, entries: list[Entry]) -> None:
         """Take a single record that is whole, whatever its kind."""
@@ -280,43 +224,22 @@ class SpoolReader:
         kind, stream, payload = tag >> 16 & 0xFF, tag & 0xFFFF, record[HEADER_BYTES:]
         if kind == DECLARE:
             declared = Declared.decode(stream, payload)
-            self._by_number[stream] = self.streams[declared.name] = declared
+            self._account.streams[stream] = self.streams[declared.name] = declared
         if kind == CLOSE:
             self.ended = True
-        known = self._by_number.get(stream)
+        known = self._account.streams.get(stream)
         if known is None:
-            self._hole = LOST
+            self._account.hole = LOST
         elif kind == DATA:
-            self._data(known, offset, (Mark(len(payload), time_us),), payload, entries)
+            self._account.data(known, offset, (Mark(len(payload), time_us),), payload, entries)
         elif kind == LOG:
-            run = read_run(record, 0, self._sites)
+            run = read_run(record, 0, self._account.sites)
             if run.data:
                 marks = (Mark(len(run.data), run.time_us),)
-                self._data(known, offset, marks, run.data, entries)
+                self._account.data(known, offset, marks, run.data, entries)
         else:
-            self._bridge(known, offset, time_us, entries)
-            self._note(known, kind, number, offset, time_us, payload, entries)
-
-    def _note(
-        self,
-        known: Declared,
-        kind: int,
-        number: int,
-        offset: int,
-        time_us: int,
-        payload: bytes,
-        entries: list[Entry],
-    ) -> None:
-        """Take what a record says of a stream without being bytes of it."""
-        if kind == SITE:
-            self._sites[number] = Site.decode(payload)
-        elif kind == GAP:
-            reason = payload[COUNTER.size :].decode("utf-8", "replace")
-            self._refusals[known.number] = reason, offset + COUNTER.unpack_from(payload)[0]
-        elif kind == END:
-            body = json.loads(payload)
-            end = End(offset, time_us, body["cause"], body["sha256"], body["detail"])
-            entries.append(Entry(known.name, known.kind, offset, time_us, b"", None, end))
+            self._account.bridge(known, offset, time_us, entries)
+            self._account.note(known, kind, number, offset, time_us, payload, entries)
 
     # -- places without a record
 
@@ -333,13 +256,13 @@ class SpoolReader:
             return self._pass_live(segment, entries)
         rest = segment.window(self._at, segment.size)
         read = killed_read(rest, 0)
-        if read is not None and read.stream in self._by_number:
-            known = self._by_number[read.stream]
+        if read is not None and read.stream in self._account.streams:
+            known = self._account.streams[read.stream]
             marks = (Mark(len(read.data), read.time_us),)
-            self._data(known, read.offset, marks, read.data, entries)
+            self._account.data(known, read.offset, marks, read.data, entries)
             self._at += read.after
             return True
-        after = next_record(rest, min(8, len(rest)), self._by_number)
+        after = next_record(rest, min(8, len(rest)), self._account.streams)
         self._lose(rest, after, segment.size - self._at, entries)
         if after < 0:
             self.close()
@@ -350,7 +273,7 @@ class SpoolReader:
     def _pass_live(self, segment: SegmentFile, entries: list[Entry]) -> bool:
         """A place is damaged in a live segment when twice a valid record lay behind it."""
         rest = segment.window(self._at, WINDOW_BYTES)
-        after = next_record(rest, min(8, len(rest)), self._by_number)
+        after = next_record(rest, min(8, len(rest)), self._account.streams)
         if after < 0:
             if not self.directory.exists():
                 self.ended = True
@@ -369,43 +292,43 @@ class SpoolReader:
         """
         if after < 0 and not rest.strip(b"\0"):
             return
-        self._hole = LOST
+        self._account.hole = LOST
         length = mended_length(rest, 0, after)
         if length:
-            if HEADER.unpack_from(rest)[3] & 0xFFFF in self._by_number:
+            if HEADER.unpack_from(rest)[3] & 0xFFFF in self._account.streams:
                 self._take(length.to_bytes(4, "little") + rest[4:length], entries)
             return
         lost = lost_record(rest, 0, after, size)
         if lost is None:
             return
-        site = self._sites.get(lost.number)
+        site = self._account.sites.get(lost.number)
         if lost.kind == LOG and site is None:
             return
         length = lost.length + (site.length if lost.kind == LOG and site is not None else 0)
-        known = self._by_number.get(lost.stream)
-        if known is not None and self._ends.get(lost.stream, self._unseen) == lost.offset:
-            self._gap(known, lost.offset, length, LOST, self.started, entries)
+        known = self._account.streams.get(lost.stream)
+        if known is not None and self._account.end_of(lost.stream) == lost.offset:
+            self._account.gap(known, lost.offset, length, LOST, self.started, entries)
 
     def _resume(self, begin: Position) -> None:
         """Learn again what the segment declared before a position."""
         if not self._open(begin.segment):
-            self._hole = DROPPED
+            self._account.hole = DROPPED
             return
         number, self._at = begin.segment, SEGMENT_HEADER_BYTES
-        ends, self._ends, self._unseen = self._ends, {}, -1
+        ends, self._account.ends, self._account.unseen = self._account.ends, {}, -1
         scratch: list[Entry] = []
         while self._at < begin.offset and self._segment is not None:
             window = self._segment.window(self._at, min(WINDOW_BYTES, begin.offset - self._at))
             self._left = FOREVER_US
             used = self._parse(window, scratch)
             if not used:
-                used = next_record(window, 8, self._by_number)
+                used = next_record(window, 8, self._account.streams)
                 if used < 0:
                     break
             self._at += used
             scratch.clear()
         self._number, self._at = number, begin.offset
-        self._ends, self._unseen = ends, 0
+        self._account.ends, self._account.unseen = ends, 0
         self.ended = False
 
     # -- release
