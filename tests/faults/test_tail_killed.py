@@ -20,6 +20,13 @@ def start(path, home, *options):
     return subprocess.Popen(command, env=environment)
 
 
+def wait_for(condition):
+    until = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+
 def stored(settings):
     worker.once(settings, 0)
     reader = open_reader(settings.store)
@@ -45,6 +52,8 @@ def test_every_line_is_stored_once_whenever_the_tail_is_killed(rotation, seed, t
     path.write_bytes(b"")
     wanted, number, rotations = b"", 0, 0
     tail = start(path, settings.home)
+    # What was rotated away before a first tail ever looked is none of its business.
+    wait_for(lambda: list((settings.home / "tail").glob("*.json")))
     try:
         for round_number in range(4):
             until = time.monotonic() + chance.uniform(0.4, 1.2)
@@ -75,6 +84,9 @@ def test_every_line_is_stored_once_whenever_the_tail_is_killed(rotation, seed, t
     tail.send_signal(signal.SIGTERM)
     assert tail.wait(10) == 0
 
+    lines, expected = found.splitlines(), (wanted + b"the end\n").splitlines()
+    missing, extra = set(expected) - set(lines), set(lines) - set(expected)
+    assert not missing and not extra, (len(missing), sorted(missing)[:3], sorted(extra)[:3])
     assert found == wanted + b"the end\n"
 
 

@@ -153,7 +153,8 @@ def between(path: Path, old: Open, new: Open) -> Iterator[Open]:
             status = candidate.stat()
         except OSError:
             continue
-        if (status.st_dev, status.st_ino) not in known and status.st_mtime_ns > since:
+        fresh = (status.st_dev, status.st_ino) not in known and status.st_mtime_ns > since
+        if fresh and status.st_size:
             found.append((status.st_mtime_ns, candidate))
     for _, candidate in sorted(found):
         one = _try(candidate)

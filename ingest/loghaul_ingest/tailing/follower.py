@@ -6,7 +6,6 @@ how much of it was appended.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -39,7 +38,6 @@ class Follower:
         self._state, self._writer, self._shown, self._say = state, writer, shown, say
         self._wanted = form
         self._open: Open | None = None
-        self._queue: list[Open] = []
         self._numbers: list[int] = []
         self._ends = [0, 0]
         self._skip = [0, 0]
@@ -134,7 +132,7 @@ class Follower:
         taken = self._take(self._open, last)
         if taken:
             return taken
-        if self._open.truncated():
+        if self._anew(self._open):
             self._restart(self._open)
             return 1
         return self._turn(self._open)
@@ -144,7 +142,7 @@ class Follower:
 
     def _take(self, found: Open, last: bool) -> int:
         data = found.read(READ_BYTES)
-        if not data or found.truncated():
+        if not data or self._anew(found):
             return 0
         form = self._state.identity.form or self._recognised(found, data, last)
         if not form:
@@ -154,9 +152,26 @@ class Follower:
             # A line that is longer than what was read.
             data = found.read(min(len(data) * 2, LONGEST_LINE_BYTES))
             parts, taken = FORMS[form](data, last)
-        if taken:
-            self._append(found, parts, taken)
+        if not taken or not self._known(found, data[:taken]):
+            return 0
+        self._append(found, parts, taken)
         return taken
+
+    def _known(self, found: Open, data: bytes) -> bool:
+        """Note the beginning of the file before bytes of it are taken that are in it.
+
+        False when the file was begun anew since these bytes were read.
+        """
+        if self._mark.head_bytes >= min(HEAD_BYTES, found.position + len(data)):
+            return True
+        self._note(found, self._state.identity.form)
+        return found.read(len(data)) == data
+
+    def _anew(self, found: Open) -> bool:
+        """Whether a file was begun anew in place: what we knew of it is not there any more."""
+        if found.truncated():
+            return True
+        return found.position < HEAD_BYTES and not found.begins_as(self._mark)
 
     def _recognised(self, found: Open, data: bytes, last: bool) -> str:
         form = recognise(data, last) if self._wanted == "auto" else self._wanted
@@ -178,8 +193,6 @@ class Follower:
         found.advance(taken)
         offsets = (self._ends[0] - self._skip[0], self._ends[1] - self._skip[1])
         self._state.put(At(found.position, offsets))
-        if self._mark.head_bytes < HEAD_BYTES and found.position >= 2 * self._mark.head_bytes:
-            self._note(found, self._state.identity.form)
 
     # -- rotation
 
@@ -188,44 +201,44 @@ class Follower:
         copy = files.copy_of(self.path, self._mark, found.position, found.window)
         found.close()
         again = files.open_at(self.path)
-        if copy is None:
-            self._begin(again, self._state.identity.form)
-            return
-        self._queue = [again] if again is not None else []
-        self._begin(copy, self._state.identity.form)
+        if copy is not None and again is not None:
+            # When it is read, what follows is looked for: it may be begun anew once more by then.
+            again.close()
+        self._begin(again if copy is None else copy, self._state.identity.form)
 
     def _turn(self, found: Open) -> int:
         """Go to the next file when this one is finished and there is something in the next."""
-        if not self._queue:
-            if files.is_at(self.path, found):
-                return 0
-            if time.monotonic() - found.quiet_since < SETTLE_SECONDS:
-                return 0
-            self._queue = self._successors(found)
-        if not self._queue:
+        if files.is_at(self.path, found):
             return 0
-        left = found.read(1)
-        if left:
+        if time.monotonic() - found.quiet_since < SETTLE_SECONDS:
+            return 0
+        follower = self._successor(found)
+        if follower is None:
+            return 0
+        if found.read(1):
             # An unfinished line of a form of lines: it stays as it stands.
+            follower.close()
             return self._take(found, True)
         found.close()
-        self._begin(self._queue.pop(0), self._state.identity.form)
+        self._begin(follower, self._state.identity.form)
         return 1
 
-    def _successors(self, found: Open) -> list[Open]:
+    def _successor(self, found: Open) -> Open | None:
         new = files.open_at(self.path)
         if new is None:
-            return []
-        if not new.size:
+            return None
+        first, *others = [*files.between(self.path, found, new), new]
+        for other in others:
+            other.close()
+        if not first.size:
             # Whoever writes has not come to it yet, and may still write to the old one.
-            new.close()
-            return []
-        return [*files.between(self.path, found, new), new]
+            first.close()
+            return None
+        return first
 
     def close(self) -> None:
         """Give it up; the next one goes on from here."""
-        for one in (self._open, *self._queue):
-            if one is not None:
-                os.close(one.fd)
-        self._open, self._queue = None, []
+        if self._open is not None:
+            self._open.close()
+        self._open = None
         self._state.close()
