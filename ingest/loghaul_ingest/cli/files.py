@@ -97,6 +97,22 @@ def _show(run: RunRow, found: Sequence[File], proofs: _Proofs) -> None:
     if not console.is_terminal:
         console.width = 10_000
     console.print(root, soft_wrap=not console.is_terminal)
+    if console.is_terminal and len(found) > 20:
+        _sum_up(found, proofs)
+
+
+def _sum_up(found: Sequence[File], proofs: _Proofs) -> None:
+    """Say behind a long tree what has scrolled away and matters."""
+    marks = [mark(file, proofs.get(id(file)))[0] for file in found]
+    wrong = [
+        terminal.escape(f"{file.node}/{file.path}")
+        for file, text in zip(found, marks, strict=True)
+        if text in ("incomplete", "SHA-256 DIFFERS")
+    ]
+    if wrong:
+        more = f" and {len(wrong) - 5} more" if len(wrong) > 5 else ""
+        names = ", ".join(wrong[:5])
+        terminal.notice(f"{len(wrong)} of {len(found)} files are not whole: {names}{more}")
 
 
 def _leaf(file: File, found: Sequence[File], proofs: Sequence[Proof] | None) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import time
 from collections.abc import Sequence
@@ -30,7 +31,14 @@ _NUMBERS = frozenset((3, 4, 5))
     show_default=True,
     help="table for people; json: a list; ndjson: one object per line.",
 )
-def runs(experiment: str | None, status: str | None, tags: tuple[str, ...], output: str) -> None:
+@click.option("--all", "everything", is_flag=True, help="On a terminal too, not only a screenful.")
+def runs(
+    experiment: str | None,
+    status: str | None,
+    tags: tuple[str, ...],
+    output: str,
+    everything: bool,
+) -> None:
     """List the runs, newest first: id, status, start, duration, lines, errors.
 
     \b
@@ -62,7 +70,7 @@ def runs(experiment: str | None, status: str | None, tags: tuple[str, ...], outp
             else "no runs yet; try `loghaul run -- CMD`"
         )
     else:
-        _show(found)
+        _show(found, everything)
 
 
 def _tagged(row: RunRow, tag: str) -> bool:
@@ -109,30 +117,52 @@ def _cells(row: RunRow) -> tuple[str, ...]:
 _LEAST_ID = 24
 
 
-def _show(found: Sequence[RunRow]) -> None:
-    cells = [_cells(row) for row in found]
-    if not terminal.wants_colour() or not sys.stdout.isatty():
-        click.echo(terminal.table(_TITLES, cells, _NUMBERS))
-        return
-    from rich.table import Table
-    from rich.text import Text
+def _show(found: Sequence[RunRow], everything: bool) -> None:
+    """Print a table, on a terminal a screenful: the newest must not scroll away.
 
-    shown = Table(box=None, padding=(0, 2, 0, 0), header_style="bold", pad_edge=False)
-    for index, title in enumerate(_TITLES):
-        right = index in _NUMBERS
-        # Ids are what one copies: they may fold over lines, but are never cut.
-        shown.add_column(
-            title, justify="right" if right else "left", overflow="fold", no_wrap=index != 0
-        )
-    for row, line in zip(found, cells, strict=True):
-        styles = [""] * len(_TITLES)
-        styles[1] = terminal.STATUS_COLOURS.get(row.status, "")
-        styles[5] = "red" if row.errors else "bright_black"
-        shown.add_row(*(Text(cell, style=style) for cell, style in zip(line, styles, strict=True)))
-    console = terminal.console()
-    # On a narrow terminal lines go on in the next one: nothing is cut, least of all the id.
-    least = _LEAST_ID + sum(
-        max(map(len, column)) + 2 for column in list(zip(_TITLES, *cells, strict=True))[1:]
-    )
-    console.width = max(console.width, least)
-    console.print(shown)
+    Ids are what one copies: never cut nor folded; where the terminal is too narrow for them the
+    year and the seconds go first, then each id gets a line of its own.
+    """
+    watched = sys.stdout.isatty()
+    size = shutil.get_terminal_size()
+    room = size.columns if watched else sys.maxsize
+    shown = found if everything or not watched else found[: max(5, size.lines - 4)]
+    cells = [_cells(row) for row in shown]
+    if _width(cells) > room:
+        cells = [(*row[:2], row[2][5:16], *row[3:]) for row in cells]
+    beside = _width(cells) <= room
+    if len(shown) < len(found) and not beside:
+        cells = cells[: max(5, size.lines // 2 - 2)]
+    rows = [_TITLES, *cells]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = []
+    for number, row in enumerate(rows):
+        padded = [
+            cell.rjust(width) if index in _NUMBERS else cell.ljust(width)
+            for index, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        if watched and terminal.wants_colour():
+            padded = _coloured(padded, found[number - 1] if number else None)
+        if beside:
+            lines.append("  ".join(padded).rstrip())
+        else:
+            lines += [padded[0].rstrip(), "  " + "  ".join(padded[1:]).rstrip()]
+    click.echo("\n".join(lines))
+    if len(cells) < len(found):
+        older = len(found) - len(cells)
+        terminal.notice(f"{older:,} older runs are not shown; --all shows them")
+
+
+def _width(cells: Sequence[Sequence[str]]) -> int:
+    """Return how wide a table is with two blanks between columns."""
+    widths = [max(map(len, column)) for column in zip(_TITLES, *cells, strict=True)]
+    return sum(widths) + 2 * (len(widths) - 1)
+
+
+def _coloured(padded: Sequence[str], row: RunRow | None) -> list[str]:
+    if row is None:
+        return [click.style(cell, bold=True) for cell in padded]
+    found = list(padded)
+    found[1] = click.style(found[1], fg=terminal.STATUS_COLOURS.get(row.status))
+    found[5] = click.style(found[5], fg="red" if row.errors else "bright_black")
+    return found

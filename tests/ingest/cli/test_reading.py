@@ -326,3 +326,32 @@ def test_a_query_that_is_nonsense_is_searched_as_text_with_a_hint(shelf, call):
     done = call("search", "level:nonsense (is")
     assert done.code == 0
     assert call("search", "(is this").text.endswith(":what (is this\n")
+
+
+@pytest.mark.parametrize("columns", [60, 160])
+def test_a_terminal_gets_a_screenful_of_runs_with_whole_ids(shelf, monkeypatch, capsys, columns):
+    import os
+    import shutil
+    import sys
+
+    from loghaul_ingest.cli import runs
+    from loghaul_ingest.stores import open_reader
+
+    names = [f"imagenet-resnet50-sweep_{START + n}_0badcafe" for n in range(30)]
+    for number, name in enumerate(names):
+        shelf.stream([(b"x\n", 0)], run=name, started=START + number * HOUR)
+    found = open_reader(shelf.dsn).runs()
+    monkeypatch.setattr(shutil, "get_terminal_size", lambda: os.terminal_size((columns, 24)))
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("NO_COLOR", "1")
+
+    runs._show(found, False)
+
+    printed = capsys.readouterr()
+    lines = printed.out.splitlines()
+    assert max(map(len, lines)) <= columns
+    assert len(lines) <= 22
+    assert names[-1] in lines[1] + lines[2]
+    assert "older runs are not shown; --all shows them" in printed.err
+    runs._show(found, True)
+    assert all(name in capsys.readouterr().out for name in names[:1])
