@@ -6,8 +6,10 @@ tests are skipped, with the reason; where CI is set they fail instead.
 """
 
 import fcntl
+import json
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
@@ -97,6 +99,53 @@ def opensearch_stores(opensearch):
     yield of
     for place, prefix in used:
         remove(place, prefix)
+
+
+class OpenSearch:
+    """A cluster of a test's own: `kill` and `start` its nodes."""
+
+    def __init__(self, home, version, nodes):
+        self.home = home
+        self._arguments = ["--opensearch", version, "--nodes", nodes, "--heap", "256m"]
+        self.start()
+
+    def start(self):
+        """Start the nodes that do not run, with the data they had."""
+        text = services("start", "opensearch", *self._arguments, "--home", self.home)
+        self.dsn = exported(text, "LOGHAUL_STORE")
+
+    def kill(self, name=""):
+        """Kill -9 the node of that name ("n2"), else all."""
+        for number, pid in enumerate(sorted(self.home.glob("opensearch-*/pid")), 1):
+            if name in ("", f"n{number}"):
+                os.kill(int(pid.read_text()), signal.SIGKILL)
+
+    def wait(self, health):
+        """Wait until the cluster has all its nodes and is "green" or "yellow"."""
+        nodes = len(self.dsn.split(","))
+        wanted = f"wait_for_status={health}&wait_for_nodes={nodes}&timeout=60s"
+        assert not self.ask(f"/_cluster/health?{wanted}")["timed_out"]
+
+    def ask(self, path):
+        """GET from the first node."""
+        place = self.dsn.split("/")[2].split(",")[0]
+        with urllib.request.urlopen(f"http://{place}{path}", timeout=90) as reply:
+            return json.loads(reply.read())
+
+
+@pytest.fixture
+def opensearch_cluster(tmp_path):
+    """A function: version, nodes -> a cluster of this test alone."""
+    used = []
+
+    def start(version, nodes=1):
+        home = tmp_path / f"cluster-{len(used)}"
+        used.append(home)
+        return OpenSearch(home, version, nodes)
+
+    yield start
+    for home in used:
+        services("stop", "--home", home, "--forget")
 
 
 def remove(place, prefix):

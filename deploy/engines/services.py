@@ -193,28 +193,50 @@ message.max.bytes=8388608
 """
 
 
-def opensearch(home, version, heap):
+def opensearch(home, version, heap, nodes):
+    """The nodes of one cluster; one that was there before keeps its data and ports."""
     artifact, oldest = OPENSEARCH[version]
     program = java(oldest)
     class_path = jars("opensearch", runner=artifact)
-    process = Process(home, f"opensearch-{version}")
-    config = process.folder / "config"
-    if not config.exists():
-        port, transport = free_ports(2)
-        config.mkdir(parents=True)
-        (process.folder / "data").mkdir()
-        (config / "log4j2.properties").write_text(LOG4J)
-        (process.folder / "port").write_text(str(port))
-        (config / "opensearch.yml").write_text(
-            f"cluster.name: loghaul-{os.getpid()}\ndiscovery.type: single-node\n"
-            f"network.host: 127.0.0.1\nhttp.port: {port}\ntransport.port: {transport}\n"
-            "action.auto_create_index: false\n"
-        )
-    process.port = int((process.folder / "port").read_text())
-    native = ["--enable-native-access=ALL-UNNAMED"] if oldest >= 21 else []
-    process.command = [program, f"-Xms{heap}", f"-Xmx{heap}", *native, "-cp", class_path]
-    process.command += [str(HERE / "OpenSearch.java"), str(process.folder)]
-    return process
+    plan = home / f"opensearch-{version}.json"
+    if not plan.exists():
+        cluster = {"name": f"loghaul-{os.getpid()}", "ports": [free_ports(2) for _ in range(nodes)]}
+        plan.write_text(json.dumps(cluster))
+    cluster = json.loads(plan.read_text())
+    processes = []
+    for number, (port, _) in enumerate(cluster["ports"], 1):
+        name = f"opensearch-{version}" + (f"-{number}" if number > 1 else "")
+        process = Process(home, name, port=port)
+        config = process.folder / "config"
+        if not config.exists():
+            config.mkdir(parents=True)
+            (process.folder / "data").mkdir()
+            (config / "log4j2.properties").write_text(LOG4J)
+            (config / "opensearch.yml").write_text(node_settings(number, cluster))
+        native = ["--enable-native-access=ALL-UNNAMED"] if oldest >= 21 else []
+        process.command = [program, f"-Xms{heap}", f"-Xmx{heap}", *native, "-cp", class_path]
+        process.command += [str(HERE / "OpenSearch.java"), str(process.folder)]
+        processes.append(process)
+    return processes
+
+
+def node_settings(number, cluster):
+    """The configuration of a node."""
+    port, transport = cluster["ports"][number - 1]
+    found = f"""\
+cluster.name: {cluster["name"]}
+node.name: n{number}
+network.host: 127.0.0.1
+http.port: {port}
+transport.port: {transport}
+action.auto_create_index: false
+"""
+    if len(cluster["ports"]) == 1:
+        return found + "discovery.type: single-node\n"
+    others = ", ".join(f'"127.0.0.1:{other}"' for _, other in cluster["ports"])
+    return found + (
+        f"discovery.seed_hosts: [{others}]\ncluster.initial_cluster_manager_nodes: [n1]\n"
+    )
 
 
 def answers(port, path=None):
@@ -235,7 +257,7 @@ def start(options):
     if options.engine in (None, "kafka"):
         brokers = kafka(options.home, options.brokers)
     if options.engine in (None, "opensearch"):
-        nodes = [opensearch(options.home, options.opensearch, options.heap)]
+        nodes = opensearch(options.home, options.opensearch, options.heap, options.nodes)
     for process in brokers + nodes:
         if process.pid() is None:
             process.start()
@@ -247,8 +269,9 @@ def start(options):
     if brokers:
         hosts = ",".join(f"127.0.0.1:{process.port}" for process in brokers)
         print(f"export LOGHAUL_TRANSPORT=kafka://{hosts}/loghaul")
-    for process in nodes:
-        print(f"export LOGHAUL_STORE=opensearch://127.0.0.1:{process.port}/loghaul")
+    if nodes:
+        hosts = ",".join(f"127.0.0.1:{process.port}" for process in nodes)
+        print(f"export LOGHAUL_STORE=opensearch://{hosts}/loghaul")
 
 
 def known(options):
@@ -296,6 +319,7 @@ def main():
     parser.add_argument("engine", nargs="?", choices=["kafka", "opensearch"], help="default: both")
     parser.add_argument("--brokers", type=int, default=1, help="of a new Kafka cluster")
     parser.add_argument("--opensearch", choices=OPENSEARCH, default="2.19")
+    parser.add_argument("--nodes", type=int, default=1, help="of a new OpenSearch cluster")
     parser.add_argument("--heap", default="1g", help="of OpenSearch")
     parser.add_argument("--home", type=Path, default=Path(".services"), help="data and logs")
     parser.add_argument("--forget", action="store_true", help="with stop: remove the data")

@@ -1,13 +1,15 @@
-"""One connection to OpenSearch for reader and writer: requests, errors translated, no retries.
+"""One connection to OpenSearch for reader and writer: requests, errors translated.
 
 The driver would send a failed request again at once, to the same node; whoever uses a store
-decides about that. Safe for several threads.
+decides about that. Of several hosts one that cannot be reached is passed over. Safe for several
+threads.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -26,6 +28,10 @@ logging.getLogger("opensearch").addHandler(logging.NullHandler())
 OLDEST = (2, 12)
 CONNECTIONS = 16
 
+#: No answer, or one that says that there will be one: 0 is a connection that failed.
+_PASSING = frozenset((0, 429, 502, 503, 504))
+_PAUSE_SECONDS = 0.25
+
 
 class _Json(JSONSerializer):
     """Reads answers several times faster than the driver's own."""
@@ -38,10 +44,13 @@ class _Json(JSONSerializer):
 
 
 class Client:
-    """Requests to one store."""
+    """Requests to one store.
 
-    def __init__(self, address: Address) -> None:
-        self.address = address
+    patience_seconds   how long what may pass is tried again, once the store has answered
+    """
+
+    def __init__(self, address: Address, patience_seconds: float = 0.0) -> None:
+        self.address, self._patience_seconds = address, patience_seconds
         self.version: tuple[int, ...] = ()
         self._checking = threading.Lock()
         self._closed = False
@@ -50,7 +59,8 @@ class Client:
             http_auth=(address.user, address.password) if address.user is not None else None,
             use_ssl=address.tls,
             timeout=address.timeout_seconds,
-            max_retries=0,
+            # Once per further host, where one cannot be reached; never to the same one again.
+            max_retries=len(address.hosts) - 1,
             retry_on_timeout=False,
             retry_on_status=(),
             pool_maxsize=CONNECTIONS,
@@ -65,14 +75,22 @@ class Client:
         body: bytes | Mapping[str, Any] | None = None,
         *,
         timeout_seconds: float | None = None,
+        patient: bool = True,
         **parameters: Any,
     ) -> Any:
         """Return the parsed answer. Raises Failed for every other than success."""
-        if self._closed:
-            raise StoreError("this store was closed")
         if not self.version:
             self.check()
-        return self._send(method, path, body, parameters, timeout_seconds)
+        until = time.monotonic() + (self._patience_seconds if patient else 0.0)
+        while True:
+            if self._closed:
+                raise StoreError("this store was closed")
+            try:
+                return self._send(method, path, body, parameters, timeout_seconds)
+            except Failed as error:
+                if error.status not in _PASSING or time.monotonic() + _PAUSE_SECONDS > until:
+                    raise
+            time.sleep(_PAUSE_SECONDS)
 
     def check(self) -> None:
         """Find out what answers there. Raises Failed when it is no OpenSearch that we know."""

@@ -100,6 +100,8 @@ def _unreachable(error: Unreachable, address: Address) -> str:
             f"{address} does not speak HTTP, or broke off: is this the port of OpenSearch "
             f"{'with' if address.tls else 'without'} TLS?"
         )
+    if "reset" in text:
+        return f"the connection to OpenSearch at {address} broke off"
     why = text.rpartition(": ")[2] or text
     return f"OpenSearch at {address} cannot be reached: {why}; is it running, is the DSN right?"
 

@@ -29,6 +29,9 @@ from loghaul_ingest.stores.opensearch.tombstones import Tombstones
 
 _FIRST_LOAD, _LARGEST_LOAD = 4, 64
 
+#: How long a node that went away under a reader is waited for: about what a restart takes.
+PATIENCE_SECONDS = 45.0
+
 #: Streams whose bucket is remembered.
 _MOST_STREAMS = 100_000
 
@@ -37,7 +40,7 @@ class OpenSearchReader:
     """See `base.Reader`."""
 
     def __init__(self, address: Address) -> None:
-        self._client = Client(address)
+        self._client = Client(address, PATIENCE_SECONDS)
         self._names = Names(address.prefix)
         self._streams = Streams(self._client, self._names)
         self._tombstones = Tombstones(self._client, self._names)

@@ -99,7 +99,15 @@ class Walk:
         if self._point is not None:
             try:
                 point = {"id": self._point, "keep_alive": _KEEP}
-                return hits_of(self._client.call("POST", "/_search", {**body, "pit": point}))
+                return hits_of(
+                    self._client.call(
+                        "POST",
+                        "/_search",
+                        {**body, "pit": point},
+                        # Of a point that one of several nodes lost, the rest is no page.
+                        allow_partial_search_results=False,
+                    )
+                )
             except Failed as error:
                 if error.status not in (400, 404):
                     raise
@@ -114,21 +122,24 @@ class Walk:
             reply: Mapping[str, Any] = self._client.call(
                 "POST",
                 f"/{self._index}/_search/point_in_time",
+                patient=False,
                 keep_alive=_KEEP,
                 **self._search.parameters,
             )
             self._point = str(reply["pit_id"])
         except Failed as error:
-            if error.status == 0 or error.status in (401, 403):
+            if error.status in (401, 403):
                 raise
-            self._point = None  # none to be had: no index yet, or too many points
+            self._point = None  # none to be had: no index yet, too many points, nobody there
 
     def _close(self) -> None:
         point, self._point = self._point, None
         if point is None:
             return
         try:
-            self._client.call("DELETE", "/_search/point_in_time", {"pit_id": [point]})
+            self._client.call(
+                "DELETE", "/_search/point_in_time", {"pit_id": [point]}, patient=False
+            )
         except Exception:  # noqa: BLE001 - it ends by itself; a walk given up must not raise
             pass
 

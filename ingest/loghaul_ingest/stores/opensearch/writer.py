@@ -52,6 +52,8 @@ class OpenSearchWriter:
         self._buckets: OrderedDict[StreamKey, str] = OrderedDict()
         self._made: set[str] = set()
         self._tails: OrderedDict[StreamKey, tuple[int, bool]] = OrderedDict()
+        #: Of the batch that failed last: the blocks that are written, and whether they stood there.
+        self._done: dict[BlockKey, tuple[Block, bool]] = {}
         self._lock = threading.Lock()
         self._process = os.getpid()
         self._closed = False
@@ -135,12 +137,16 @@ class OpenSearchWriter:
         blocks = [block for block in batch.blocks if block.head.stream.run not in deleted]
         self._settle(blocks, [facts for facts in batch.facts if facts.stream.run not in deleted])
         stood = [block.head.key for block in batch.blocks if block.head.stream.run in deleted]
+        before = self._done_before(blocks)
         outcome = bulk.Outcome()
-        for one in self._bulks.map(self._create, shares(blocks)):
+        for one in self._bulks.map(
+            self._create, shares(one for one in blocks if one.head.key not in before)
+        ):
             outcome.join(one)
-        if outcome.missing:
-            for index in outcome.missing:
-                setup.create_index(self._client, index)
+        stood += [key for key, (_, stands) in before.items() if stands]
+        self._note_done(blocks, before, outcome)
+        for index in outcome.missing:
+            setup.create_index(self._client, index)
         outcome.check()
         for block in blocks:
             # A newline at its end: nothing is unfinished, whatever becomes of the stream.
@@ -149,6 +155,29 @@ class OpenSearchWriter:
             if facts.end is not None and facts.stream.run not in deleted:
                 self._finish(facts)
         return stood + outcome.stood
+
+    def _done_before(self, blocks: Sequence[Block]) -> dict[BlockKey, tuple[Block, bool]]:
+        """Return those of a batch that comes again that need not be sent again."""
+        return {
+            block.head.key: self._done[block.head.key]
+            for block in blocks
+            if self._done.get(block.head.key, (None,))[0] is block
+        }
+
+    def _note_done(
+        self,
+        blocks: Sequence[Block],
+        before: Mapping[BlockKey, tuple[Block, bool]],
+        outcome: bulk.Outcome,
+    ) -> None:
+        """Remember what a batch that failed in part has written; forget it when all of it is."""
+        if outcome.failed or outcome.missing or outcome.refused:
+            done, stood = set(outcome.done), set(outcome.stood)
+            fresh = ((block.head.key, block) for block in blocks)
+            now = {key: (one, key in stood) for key, one in fresh if key in done or key in stood}
+            self._done = {**now, **before}
+        else:
+            self._done = {key: one for key, one in self._done.items() if key not in before}
 
     def _settle(self, blocks: Sequence[Block], facts: Sequence[Facts]) -> None:
         """Store facts, and see to it that the bucket of every block's stream is known."""

@@ -1,0 +1,357 @@
+"""The OpenSearch store on real engines: what only they can show. The contract is beside it."""
+
+import asyncio
+import json
+import re
+import threading
+import time
+import urllib.request
+from dataclasses import replace
+
+import pytest
+
+from loghaul.chunk import TEXT, End, Gap, Mark, StreamKey
+from loghaul_ingest.block import Extent, Facts
+from loghaul_ingest.errors import StoreError
+from loghaul_ingest.query.proposal import EVERY, Word
+from loghaul_ingest.seal import seal
+from loghaul_ingest.stores import open_reader, open_writer
+from loghaul_ingest.stores.base import Batch
+from loghaul_ingest.stores.opensearch import tombstones
+from loghaul_ingest.words import LONGEST, index_words, words
+
+KEY = StreamKey("run-1", "ab" * 16, "stdout")
+NOVEMBER, DECEMBER = 1_763_884_800_000_000, 1_764_600_000_000_000
+FACTS = Facts(KEY, TEXT, NOVEMBER, {"run.id": "run-1", "role": "supervisor"})
+
+
+@pytest.fixture(params=["2.19", "3"])
+def dsn(request, opensearch_stores):
+    return opensearch_stores(request.param)()
+
+
+@pytest.fixture
+def open_one():
+    """A function that opens a writer or a reader; closes them all afterwards."""
+    opened = []
+
+    def open_one(kind, dsn):
+        opened.append(kind(dsn))
+        return opened[-1]
+
+    yield open_one
+    for one in opened:
+        closing = one.close()
+        if closing is not None:
+            asyncio.run(closing)
+
+
+def ask(dsn, method, path, body=None):
+    """Plain HTTP to the engine behind a DSN; PREFIX stands for the store's prefix."""
+    place, prefix = re.fullmatch(r"opensearch://([^/,]+)[^/]*/([^?]+).*", dsn).groups()
+    raw = None if body is None else json.dumps(body).encode()
+    address = f"http://{place}{path.replace('PREFIX', prefix)}"
+    headers = {"content-type": "application/json"}
+    request = urllib.request.Request(address, raw, headers, method=method)
+    with urllib.request.urlopen(request, timeout=60) as reply:
+        return json.loads(reply.read())
+
+
+def do(coroutine):
+    return asyncio.run(coroutine)
+
+
+def block(offset, data, facts=FACTS, time_us=1):
+    return seal(facts, offset, data, (Mark(len(data), time_us),))
+
+
+def chain(count, facts=FACTS, start=0):
+    blocks, offset = [], 0
+    for number in range(count):
+        data = b"line number %06d\n" % number
+        if number >= start:
+            blocks.append(block(offset, data, facts, number))
+        offset += len(data)
+    return blocks
+
+
+def stored_bytes(reader, key=KEY):
+    data = b""
+    for one in reader.load([head.key for head in reader.heads(key)]):
+        data += one.data[len(data) - one.head.offset :]
+    return data
+
+
+# Several workers at once
+
+
+def test_two_workers_that_meet_a_new_stream_at_once_choose_one_bucket(dsn, open_one):
+    writers = [open_one(open_writer, dsn) for _ in range(2)]
+    started = [FACTS, replace(FACTS, started=DECEMBER)]
+    blocks = chain(120)
+    told = [[], []]
+
+    def work(number):
+        # Each believes in another start, and cuts the same bytes the same way.
+        for at in range(0, len(blocks), 10):
+            batch = Batch(blocks[at : at + 10], (started[number],))
+            told[number] += do(writers[number].write(batch))
+
+    together(work, 2)
+
+    assert sorted(told[0] + told[1]) == [one.head.key for one in blocks]
+    indices = ask(dsn, "GET", "/_cat/indices/PREFIX-blocks*?format=json&h=index,docs.count")
+    assert sorted(int(one["docs.count"]) for one in indices)[-1] in (0, 120)
+    assert stored_bytes(open_one(open_reader, dsn)) == b"".join(one.data for one in blocks)
+    assert do(writers[0].extents([KEY])) == {KEY: Extent(blocks[-1].head.end)}
+
+
+def test_facts_told_by_several_at_once_are_joined(dsn, open_one):
+    writers = [open_one(open_writer, dsn) for _ in range(3)]
+
+    def work(number):
+        for offset in range(10):
+            gap = (number * 1000 + offset * 10, 5, "lost")
+            facts = replace(FACTS, gaps=(Gap(*gap),))
+            do(writers[number].write(Batch((), (facts,))))
+
+    together(work, 3)
+
+    (row,) = open_one(open_reader, dsn).streams("run-1")
+    assert len(row.facts.gaps) == 30
+
+
+def test_two_compactions_at_once_lose_nothing_and_write_nothing_twice(dsn, open_one):
+    writers = [open_one(open_writer, dsn) for _ in range(2)]
+    blocks = chain(700)
+    do(writers[0].write(Batch(blocks, (FACTS,))))
+    reader = open_one(open_reader, dsn)
+
+    together(lambda number: do(writers[number].compact(KEY)), 2)
+    do(writers[0].compact(KEY))
+
+    assert stored_bytes(reader) == b"".join(one.data for one in blocks)
+    (row,) = reader.streams("run-1")
+    assert (row.lines, row.holes) == (700, ())
+    assert len(list(reader.heads(KEY))) < 10
+
+
+def together(work, count):
+    failures = []
+
+    def run(number):
+        try:
+            work(number)
+        except Exception as error:  # noqa: BLE001 - shown by the test
+            failures.append(error)
+
+    threads = [threading.Thread(target=run, args=(number,)) for number in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+
+
+# Deleting
+
+
+def test_what_a_zombie_writes_behind_a_tombstone_is_never_shown_and_goes(
+    dsn, open_one, monkeypatch
+):
+    writer, zombie = open_one(open_writer, dsn), open_one(open_writer, dsn)
+    do(zombie.write(Batch([block(0, b"one\n")], (FACTS,))))
+    monkeypatch.setattr(zombie._tombstones, "among", lambda runs: set())  # it looked before
+    reader = open_one(open_reader, dsn)
+
+    assert do(writer.delete_run("run-1"))
+    do(zombie.write(Batch([block(4, b"two\n")])))
+
+    assert list(reader.candidates(EVERY)) == [] and list(reader.heads(KEY)) == []
+    assert reader.runs() == [] and reader.tally(None, None, None, 10**6) == {}
+    monkeypatch.setattr(tombstones, "SWEEP_AFTER_SECONDS", -1)
+    open_one(open_writer, dsn)
+    assert ask(dsn, "GET", "/PREFIX-blocks*/_count")["count"] == 0
+    assert list(reader.candidates(EVERY)) == []
+    assert do(writer.extents([KEY])) == {KEY: None}
+
+
+# Words
+
+
+TEXTS = [
+    b"a_b-c.d/e 0x1F \xc3\xa9\xe2\x80\xa8 caf\xc3\xa9 \x1b[31mred\x1b[0m tab\there\r50%\r",
+    b"x" * 127 + b" " + b"y" * 128 + b" " + b"z" * 129 + b" " + b"w" * 1000,
+    bytes(range(256)) * 4,
+]
+
+
+@pytest.mark.parametrize("text", TEXTS, ids=["mixed", "long", "every byte"])
+def test_the_tokenizer_gives_the_words_that_our_function_gives(dsn, open_one, text):
+    do(open_one(open_writer, dsn).write(Batch([block(0, text)], (FACTS,))))
+    found = index_words(words(text, TEXT))
+    body = {"analyzer": "words", "text": found.decode("ascii")}
+
+    reply = ask(dsn, "POST", "/PREFIX-blocks-v1-2025.11/_analyze", body)
+
+    assert [one["token"].encode() for one in reply["tokens"]] == found.split()
+    assert max(map(len, found.split())) <= LONGEST
+
+
+# Set-up
+
+
+def test_a_store_is_set_up_once_and_refuses_what_is_unsafe(dsn, open_one):
+    writer = open_one(open_writer, dsn)
+    do(writer.write(Batch([block(0, b"one\n")], (FACTS,))))
+    before = ask(dsn, "GET", "/_cluster/state/metadata?filter_path=metadata.templates,version")
+
+    open_one(open_writer, dsn)
+    after = ask(dsn, "GET", "/_cluster/state/metadata?filter_path=metadata.templates,version")
+    assert before == after
+
+    loose = {"index.translog.durability": "async"}
+    ask(dsn, "PUT", "/PREFIX-blocks-v1-2025.11/_settings", loose)
+    with pytest.raises(StoreError, match="before they are on disk") as failure:
+        open_writer(dsn)
+    assert failure.value.permanent
+    ask(dsn, "PUT", "/PREFIX-blocks-v1-2025.11/_settings", {"index.translog.durability": "request"})
+    open_one(open_writer, dsn)
+
+    found = ask(dsn, "GET", "/_index_template/PREFIX-blocks-v1")["index_templates"][0]
+    template = found["index_template"]
+    template["template"]["mappings"]["dynamic"] = "true"
+    ask(dsn, "PUT", "/_index_template/PREFIX-blocks-v1", template)
+    with pytest.raises(StoreError, match=r"was changed \(mappings\)"):
+        open_writer(dsn)
+
+
+# Faults that the engine itself answers with
+
+
+def test_an_index_that_takes_no_writes_is_waited_for(dsn, open_one):
+    writer = open_one(open_writer, dsn)
+    do(writer.write(Batch([block(0, b"one\n")], (FACTS,))))
+    settings = "/PREFIX-blocks-v1-2025.11/_settings"
+    for setting in ("index.blocks.write", "index.blocks.read_only_allow_delete"):
+        ask(dsn, "PUT", settings, {setting: True})
+        with pytest.raises(StoreError, match="cluster_block_exception") as failure:
+            do(writer.write(Batch([block(4, b"two\n")])))
+        assert not failure.value.permanent
+        ask(dsn, "PUT", settings, {setting: None})
+
+    assert do(writer.write(Batch([block(4, b"two\n")]))) == []
+
+
+def test_an_index_that_was_dropped_under_a_worker_is_made_again(dsn, open_one):
+    writer = open_one(open_writer, dsn)
+    do(writer.write(Batch([block(0, b"one\n")], (FACTS,))))
+    ask(dsn, "DELETE", "/PREFIX-blocks-v1-2025.11")
+
+    with pytest.raises(StoreError):
+        do(writer.write(Batch([block(4, b"two\n")])))
+
+    assert do(writer.write(Batch([block(4, b"two\n")]))) == []
+    assert do(writer.extents([KEY])) == {KEY: Extent(8, ((0, 4),))}
+
+
+# Deaths
+
+
+@pytest.mark.parametrize(
+    "version", ["2.19", pytest.param("3", marks=pytest.mark.slow)], ids=lambda one: one
+)
+@pytest.mark.timeout(400)
+def test_what_was_written_survives_kill_minus_nine(version, opensearch_cluster, open_one):
+    cluster = opensearch_cluster(version)
+    writer = open_one(open_writer, cluster.dsn + "?fresh_seconds=0&timeout_seconds=5")
+    reader = open_one(open_reader, cluster.dsn + "?fresh_seconds=0")
+    blocks = chain(400)
+    durable = 0
+
+    for _ in range(3):
+        stop_at = time.monotonic() + 1.0
+        killing = threading.Timer(0.5, cluster.kill)
+        killing.start()
+        try:
+            while time.monotonic() < stop_at and durable < len(blocks):
+                do(writer.write(Batch(blocks[durable : durable + 5], (FACTS,))))
+                durable += 5
+        except StoreError as error:
+            assert not error.permanent
+        killing.join()
+        cluster.start()
+        extent = do(writer.extents([KEY]))[KEY]
+        assert extent.holes == ()
+        assert extent.end >= (blocks[durable - 1].head.end if durable else 0)
+        durable = sum(1 for one in blocks if one.head.end <= extent.end)
+
+    do(writer.write(Batch(blocks[durable:], (FACTS,))))
+    assert stored_bytes(reader) == b"".join(one.data for one in blocks)
+    for number in (0, 200, 399):
+        assert len(list(reader.candidates(Word(b"%06d" % number)))) == 1
+
+
+@pytest.mark.parametrize(
+    "version", ["2.19", pytest.param("3", marks=pytest.mark.slow)], ids=lambda one: one
+)
+@pytest.mark.timeout(400)
+def test_a_replica_that_was_away_has_every_word_and_byte(version, opensearch_cluster, open_one):
+    """The trap of fields left out of `_source`: a replica that catches up from operations."""
+    cluster = opensearch_cluster(version, nodes=2)
+    cluster.kill("n2")  # so that the primaries are on the node that will stay
+    writer = open_one(open_writer, cluster.dsn + "?fresh_seconds=0&replicas=1")
+    blocks = chain(300)
+    insist(lambda: do(writer.write(Batch(blocks[:100], (FACTS,)))))
+    # It is to come back to the same shard and catch up, not to be copied anew.
+    patient = {"index.unassigned.node_left.delayed_timeout": "5m"}
+    ask(cluster.dsn, "PUT", "/PREFIX-*/_settings", patient)
+    cluster.start()
+    cluster.wait("green")
+
+    cluster.kill("n2")
+    insist(lambda: do(writer.write(Batch(blocks[100:]))))
+    cluster.start()
+    cluster.wait("green")
+
+    recovered = ask(cluster.dsn, "GET", "/PREFIX-blocks*/_recovery")["loghaul-blocks-v1-2025.11"]
+    (replica,) = [one for one in recovered["shards"] if not one["primary"]]
+    assert replica["translog"]["recovered"] >= 200 and not replica["index"]["files"]["recovered"]
+    for copy in ("_primary", "_replica"):
+        found = ask(
+            cluster.dsn,
+            "POST",
+            f"/PREFIX-blocks-v1-*/_search?preference={copy}&routing=run-1",
+            {
+                "size": 300,
+                "query": {"bool": {"filter": [{"term": {"words": "line"}}]}},
+                "stored_fields": ["content"],
+                "docvalue_fields": ["head"],
+            },
+        )
+        hits = found["hits"]["hits"]
+        assert len(hits) == 300, copy
+        assert all(set(hit["fields"]) == {"content", "head"} for hit in hits), copy
+
+
+def insist(write):
+    """As a worker does: what may pass is tried again."""
+    for _ in range(20):
+        try:
+            return write()
+        except StoreError as error:
+            assert not error.permanent
+            time.sleep(0.5)
+    raise AssertionError("it did not pass")
+
+
+def test_a_run_that_ended_is_summed_up(dsn, open_one):
+    writer, reader = open_one(open_writer, dsn), open_one(open_reader, dsn)
+    data = b"ERROR: one\nunfinished"
+    do(writer.write(Batch([block(0, data)], (FACTS,))))
+    end = End(len(data), 9, "exit", None, {"exit_code": 3, "status": "failed"})
+    do(writer.write(Batch((), (replace(FACTS, end=end),))))
+
+    (run,) = reader.runs()
+
+    assert (run.status, run.lines, run.errors) == ("failed", 2, 1)
