@@ -15,8 +15,8 @@ from loghaul.shipper.fitting import size
 from loghaul.shipper.parcels import Parcel
 from loghaul.transports.base import Transport
 
-#: Handed over at once.
-SEND_BYTES = 1024 * 1024
+#: Handed over at once: two batches, so that one is made ready while the other is on its way.
+SEND_BYTES = 1800 * 1024
 
 
 class Waiting(NamedTuple):

@@ -19,8 +19,9 @@ from loghaul.transports.address import Address
 from loghaul.transports.base import RECORD_BYTES
 from loghaul.transports.probe import probe
 
-#: Largest batch of a partition: what one record may take, so that any record fits.
-BATCH_BYTES = RECORD_BYTES
+#: Largest batch of a partition, before compression: below what a broker takes by default. A topic
+#: that takes less gets less, but a record always fits.
+BATCH_BYTES, AROUND_BYTES = 960 * 1024, 16 * 1024
 #: For one answer of a broker; aiokafka tries again inside of it.
 REQUEST_MS = 30_000
 CLOSE_SECONDS = 3.0
@@ -52,7 +53,7 @@ class KafkaTransport:
             enable_idempotence=True,
             acks="all",
             compression_type="zstd",
-            max_batch_size=BATCH_BYTES,
+            max_batch_size=_batch_bytes(topic),
             # The size before compression; what the topic takes was looked at above.
             max_request_size=2**30,
             request_timeout_ms=REQUEST_MS,
@@ -64,15 +65,15 @@ class KafkaTransport:
     async def send(self, partition: int, records: Sequence[Record]) -> None:
         """See `base.Transport`."""
         async with _translated(f"partition {partition} of {self.address} takes no records"):
-            batch = None
+            batch, sent = self._producer.create_batch(), []
             for record in records:
-                if batch is None or not _put(batch, record):
-                    if batch is not None:
-                        await self._send(batch, partition)
+                if not _put(batch, record):
+                    sent.append(await self._hand_over(batch, partition))
                     batch = self._producer.create_batch()
                     _put(batch, record)
-            if batch is not None:
-                await self._send(batch, partition)
+            sent.append(await self._hand_over(batch, partition))
+            for one in sent:
+                await one
 
     async def close(self) -> None:
         """See `base.Transport`."""
@@ -82,10 +83,18 @@ class KafkaTransport:
             with contextlib.suppress(Exception):
                 await asyncio.wait_for(producer.stop(), CLOSE_SECONDS)
 
-    async def _send(self, batch: Any, partition: int) -> None:
+    async def _hand_over(self, batch: Any, partition: int) -> asyncio.Future[Any]:
+        """Queue a batch behind those before it; the future is its acknowledgement."""
         batch.close()
-        sent = await self._producer.send_batch(batch, self.address.topic, partition=partition)
-        await sent
+        sent: asyncio.Future[Any] = await self._producer.send_batch(
+            batch, self.address.topic, partition=partition
+        )
+        return sent
+
+
+def _batch_bytes(topic: topics.Topic) -> int:
+    taken = int((topic.settings or {}).get("max.message.bytes", 2**30))
+    return max(RECORD_BYTES, min(BATCH_BYTES, taken - AROUND_BYTES))
 
 
 def _put(batch: Any, record: Record) -> bool:
