@@ -11,6 +11,7 @@ import time
 import zlib
 
 from loghaul.spool import Limits, SpoolWriter
+from loghaul_ingest.errors import StoreError
 from loghaul_ingest.pieces import Hole, pieces
 from loghaul_ingest.stores import open_reader
 
@@ -83,11 +84,7 @@ class Ledger:
         wanted = sum(len(data) for s in self.scribes for data in s.written.values())
         stored = -1
         while time.monotonic() < until:
-            reader = open_reader(self.settings.store)
-            try:
-                stored = sum(row.stored for row in reader.streams(self.run))
-            finally:
-                reader.close()
+            stored = sum(row.stored for row in self._rows())
             if stored >= wanted:
                 return
             for process in self.processes:
@@ -95,6 +92,29 @@ class Ledger:
                 assert code in (None, 0, -9), process.stderr.read().decode()
             time.sleep(0.1)
         raise AssertionError(f"{stored} of {wanted} bytes are stored after {seconds} s")
+
+    def wait_until_ended(self, seconds=60):
+        """Wait until the store knows the end of every stream."""
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            rows = self._rows()
+            if rows and all(row.facts.end for row in rows):
+                return
+            time.sleep(0.1)
+        raise AssertionError(f"not every stream has ended after {seconds} s")
+
+    def _rows(self):
+        """What the store has; nothing while it is down or just coming up."""
+        try:
+            reader = open_reader(self.settings.store)
+        except StoreError:
+            return []
+        try:
+            return reader.streams(self.run)
+        except StoreError:
+            return []
+        finally:
+            reader.close()
 
     def check(self, ended=True):
         """Compare the store with what was written."""
