@@ -16,7 +16,7 @@ from typing import Optional
 from loghaul.errors import TransportError, TransportRefused
 from loghaul.transports.address import Address
 
-SECONDS = 5.0
+SECONDS, AGAIN_SECONDS = 5.0, 1.0
 #: A broker that is going down or coming up hangs up too: so often, and with such pauses, one must
 #: hang up before it is taken for something else.
 TRIES, PAUSE_SECONDS = 5, 0.7
@@ -48,7 +48,12 @@ async def _try(address: Address) -> None:
     for host, port in address.hosts:
         try:
             await _greet(address, host, port, context)
-            await _log_in(address, host, port)
+            try:
+                await _log_in(address, host, port)
+            except TransportRefused:
+                # A broker that is just ending or starting shuts the door on everyone.
+                await asyncio.sleep(AGAIN_SECONDS)
+                await _log_in(address, host, port)
             return
         except TransportError as error:
             failures.append(error)
@@ -118,21 +123,29 @@ async def _log_in(address: Address, host: str, port: int) -> None:
     """Connect as the client will, with the credentials."""
     from aiokafka import errors
     from aiokafka.conn import create_conn
+    from aiokafka.protocol.metadata import MetadataRequest
 
     arguments = address.client()
     del arguments["bootstrap_servers"]
     place = f"{host}:{port}"
+    # A class since aiokafka 0.13, a list of versions before.
+    request = MetadataRequest([]) if callable(MetadataRequest) else MetadataRequest[0]([])
+    connection = None
     try:
         connection = await asyncio.wait_for(
             create_conn(host, port, request_timeout_ms=int(SECONDS * 1000), **arguments), SECONDS
         )
+        # Who has to log in and did not is only told at the first real request.
+        await asyncio.wait_for(connection.send(request), SECONDS)
     except errors.KafkaError as error:
         raise _refusal(address, place, error) from error
     except (OSError, asyncio.TimeoutError) as error:
         if address.user is not None:
             raise TransportRefused(f"{place} does not let {address.user!r} in") from error
         raise TransportError(f"{place} cannot be reached: {_why(error)}") from error
-    connection.close()
+    finally:
+        if connection is not None:
+            connection.close()
 
 
 def _refusal(address: Address, place: str, error: Exception) -> TransportError:
