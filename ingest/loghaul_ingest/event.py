@@ -76,9 +76,10 @@ def render(event: dict[str, Any]) -> str:
     """Return what people see of an event, without a newline at the end.
 
     Records: `2026-11-23 22:26:47,123|azure.core|DEBUG|message`, the stack trace on lines of its
-    own behind it (a record of an empty logger or level leaves the place empty). Text: the line.
+    own behind it. A record that has neither logger nor level, such as a line of
+    process_status.json, is shown as it is. Text: the line.
     """
-    if event.get("event.kind") != EVENTS:
+    if event.get("event.kind") != EVENTS or not ("log.logger" in event or "log.level" in event):
         return str(event.get("event.original", event["message"]))
     time_us = micros(event["@timestamp"]) or 0
     stamp = rfc3339(time_us)

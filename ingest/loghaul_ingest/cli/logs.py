@@ -20,6 +20,7 @@ from loghaul_ingest.cli.home import Home, find_beginning, find_run, opened, run_
 from loghaul_ingest.cli.printer import Line, Printer, Source, Style, labels
 from loghaul_ingest.errors import NotFound, UsageError
 from loghaul_ingest.files import File
+from loghaul_ingest.levels import canonical
 from loghaul_ingest.merge import joined, merge
 from loghaul_ingest.pieces import Hole, Item, gaps_of, pieces, whole_lines
 from loghaul_ingest.query import parse
@@ -29,6 +30,19 @@ from loghaul_ingest.tail import last_lines, last_matching
 from loghaul_ingest.tail import since as since_offset
 
 LEVELS = ("trace", "debug", "info", "warning", "error", "critical")
+
+
+class Level(click.Choice[str]):
+    """A level by any name that lines have for it: `warn` is `warning`."""
+
+    def __init__(self) -> None:
+        super().__init__(LEVELS, case_sensitive=False)
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return loghaul's name."""
+        return super().convert(canonical(value), param, ctx)
+
+
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 _AGO = re.compile(r"(\d+(?:\.\d+)?)\s*([smhdw])")
 
@@ -63,9 +77,7 @@ class Moment(click.ParamType):  # type: ignore[type-arg, unused-ignore]
 @click.option("--node", metavar="NODE", help="Only files of this node.")
 @click.option("--rank", type=int, metavar="N", help="Only files of this rank.")
 @click.option("--attempt", type=int, metavar="N", help="Only this attempt; default: the latest.")
-@click.option(
-    "--level", type=click.Choice(LEVELS, case_sensitive=False), help="Only lines at least so bad."
-)
+@click.option("--level", type=Level(), help="Only lines at least so bad.")
 @click.option("-q", "--query", metavar="QUERY", help="Only lines that match.")
 @click.option("-t", "--timestamps", is_flag=True, help="When each line arrived, in UTC.")
 @click.option("--stream", metavar="NAME", help="Only stdout or stderr of a file.")

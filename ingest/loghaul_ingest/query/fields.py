@@ -74,6 +74,8 @@ _SHORT = {
     "since": "since",
     "until": "until",
 }
+#: Every name without a free part, for hints.
+NAMES = (*_SHORT, *sorted(STREAM_FIELDS | LINE_FIELDS))
 _PREFIXES = {"extra.": "extra.", "labels.": "labels.", "tag.": "labels."}
 
 

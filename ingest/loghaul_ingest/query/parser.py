@@ -11,12 +11,13 @@ Everything else is text, and text with punctuation is a phrase of its words.
 
 from __future__ import annotations
 
+import difflib
 import re
 from typing import NamedTuple
 
 from loghaul_ingest.query import fields, regex, tree
 from loghaul_ingest.query.fieldterms import FieldTerms, Refused
-from loghaul_ingest.query.literals import literal, unquoted, word_term
+from loghaul_ingest.query.literals import literal, plain, unquoted, word_term
 
 _MAX_DEPTH = 40
 _PAIRS = re.compile(
@@ -46,7 +47,7 @@ def parse_tree(text: str, now_us: int, backtracking: bool = False) -> Parsed:
     parser = _Parser(text, now_us, backtracking)
     found = parser.query(0, len(text), None, 0)
     if found is None:
-        stripped = text.strip()
+        stripped = plain(text).strip()
         found = tree.Text(stripped) if stripped.strip('"') else tree.Every()
     return Parsed(found, tuple(dict.fromkeys(parser.hints)))
 
@@ -123,12 +124,23 @@ class _Parser:
     def _named(self, place: int, end: int, depth: int) -> tuple[tree.Tree | None, int] | None:
         name = _NAME.match(self.text, place, end)
         field = fields.resolve(name[1]) if name else None
-        if name is None or field is None:
+        if name is None:
+            return None
+        if field is None:
+            self._doubt(name[1])
             return None
         if self._ends(name.end(), end):
             self.hints.append(f"{name[0]} has no value: searched as text")
             return None
         return self._value(field, name.end(), end, depth)
+
+    def _doubt(self, name: str) -> None:
+        """Hint at a field that may have been meant; times and addresses have colons too."""
+        near = difflib.get_close_matches(name.lower(), fields.NAMES, 1, 0.75)
+        if near:
+            self.hints.append(
+                f"there is no field {name!r}: searched as text; did you mean {near[0]}: ?"
+            )
 
     def _value(
         self, field: str, place: int, end: int, depth: int

@@ -179,3 +179,9 @@ def test_no_text_makes_the_parser_fail_and_every_tree_reads_as_itself(text):
 def test_what_was_searched_for_is_highlighted(text, shown, expected):
     spans = parse(text, NOW).highlights(shown)
     assert expected == [shown[start:end] for start, end in spans]
+
+
+def test_a_name_that_is_nearly_a_field_is_text_with_a_hint():
+    (hint,) = parse("lvl:error").hints
+    assert "did you mean level:" in hint
+    assert parse("Epoch: 3 https://host/x 10:22:33").hints == ()
