@@ -214,12 +214,15 @@ class Kafka:
         async def change():
             address = parse(dsn)
             async with admin(address) as client:
-                own = (await read(client, address.topic)).own
+                own = dict((await read(client, address.topic)).own)
                 changed = {name.replace("_", "."): str(value) for name, value in settings.items()}
                 resource = ConfigResource(
                     ConfigResourceType.TOPIC, address.topic, configs={**own, **changed}
                 )
                 await client.alter_configs([resource])
+                # Brokers learn it a moment later.
+                while not changed.items() <= (await read(client, address.topic)).own.items():
+                    await asyncio.sleep(0.1)
 
         asyncio.run(change())
 

@@ -8,7 +8,8 @@ setting that is not ours, and never adds partitions unless told how many.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -49,7 +50,7 @@ async def set_up(address: Address, plan: Plan, check: bool = False) -> Outcome:
         topic = await read(client, address.topic)
         if not topic.partitions and not check:
             outcome.done.append(await _create(client, topic, plan))
-            topic = await _until_there(client, topic)
+            topic = await _until(client, topic.name, lambda found: found.partitions > 0)
         elif topic.partitions:
             changes = _changes(topic, plan)
             more = plan.partitions if (plan.partitions or 0) > topic.partitions else None
@@ -63,7 +64,7 @@ async def set_up(address: Address, plan: Plan, check: bool = False) -> Outcome:
             else:
                 outcome.done += await _alter(client, topic, changes)
                 outcome.done += await _grow(client, topic, more) if more else []
-                topic = await read(client, address.topic)
+                topic = await _until(client, topic.name, lambda found: _shows(found, changes, more))
     if (plan.partitions or 10**9) < topic.partitions:
         outcome.drift.append(f"it has {topic.partitions} partitions: Kafka never takes any away")
     outcome.wrong = problems(topic, address)
@@ -86,6 +87,11 @@ def _changes(topic: Topic, plan: Plan) -> dict[str, str]:
     if topic.settings is None:
         return {}
     return {name: value for name, value in wanted.items() if now.get(name) != value}
+
+
+def _shows(topic: Topic, changes: Mapping[str, str], partitions: int | None) -> bool:
+    now = topic.settings or changes
+    return topic.partitions >= (partitions or 1) and all(now.get(n) == changes[n] for n in changes)
 
 
 def _least(replicas: int) -> int:
@@ -120,16 +126,14 @@ async def _create(client: Any, topic: Topic, plan: Plan) -> str:
     return f"topic {topic.name!r} created: {size}"
 
 
-async def _until_there(client: Any, topic: Topic) -> Topic:
-    """Wait until the brokers know a topic that was just created."""
-    import asyncio
-
+async def _until(client: Any, name: str, true: Callable[[Topic], bool]) -> Topic:
+    """Wait until the brokers have learned a change that was just made."""
     for _ in range(int(ADMIN_SECONDS * 10)):
-        found = await read(client, topic.name)
-        if found.partitions:
+        found = await read(client, name)
+        if true(found):
             return found
         await asyncio.sleep(0.1)
-    raise TransportError(f"the topic {topic.name!r} was created and is not to be seen")
+    raise TransportError(f"the change of the topic {name!r} was taken and is not to be seen")
 
 
 async def _alter(client: Any, topic: Topic, changes: Mapping[str, str]) -> list[str]:

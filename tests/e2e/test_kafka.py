@@ -242,3 +242,25 @@ def test_without_aiokafka_it_says_what_to_install(monkeypatch, tmp_path):
     settings = config.load(home=tmp_path, transport="kafka://127.0.0.1:9/test")
     with pytest.raises(TransportError, match=r"install 'loghaul\[kafka\]'"):
         shipper.once(settings)
+
+
+def test_several_workers_of_one_command_share_the_topic_and_end_together(ledger):
+    scribes = [ledger.scribe() for _ in range(4)]
+    process = ledger.start("ingest", "--workers", "2")
+    log, until = ledger.settings.home / "worker" / "log", time.monotonic() + 60
+    while not log.exists() or log.read_text().count('"partitions assigned"') < 2:
+        assert time.monotonic() < until
+        time.sleep(0.1)
+    for scribe in scribes:
+        scribe.write(500)
+        scribe.end()
+    shipper.once(ledger.settings)
+    ledger.wait_until_stored()
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(60) == 0
+    ledger.check()
+
+
+def test_several_workers_make_no_sense_for_a_spool(ledger, tmp_path):
+    done = loghaul(ledger.settings, "ingest", "--workers", "2", env={"LOGHAUL_TRANSPORT": ""})
+    assert (done.returncode, b"a spool is read by one worker" in done.stderr) == (2, True)

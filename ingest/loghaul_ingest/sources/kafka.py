@@ -263,6 +263,7 @@ class KafkaSource:
             self._polled_at = self._clock()
             self._taking = bool(got)
             if not got:
+                await self._pass_unseen()
                 return
             # No await before this: these records belong to what is ours now.
             owned = [(self._own(place.partition), records) for place, records in got.items()]
@@ -277,6 +278,16 @@ class KafkaSource:
                     found = Record(record.key or b"", value, list(record.headers))
                     time_us = record.timestamp * 1000
                     self._queue.append(Fetched(partition, record.offset, found, time_us))
+
+    async def _pass_unseen(self) -> None:
+        """Go on behind offsets at the end that no record has, as the markers of transactions."""
+        for partition in list(self._ours.values()):
+            place, at = self._place(partition), self._next.get(partition, -1)
+            if 0 <= at < (self._consumer.highwater(place) or 0):
+                with contextlib.suppress(Exception):
+                    position = await asyncio.wait_for(self._consumer.position(place), 1.0)
+                    if partition in self._next:
+                        self._next[partition] = max(at, position)
 
     async def _note_loss(self, partition: Partition, offset: int) -> None:
         """Report records that expired unread. A jump of offsets alone says nothing."""
@@ -345,7 +356,8 @@ class KafkaSource:
         """Look whether records wait that do not come; raises Stalled."""
         if self._look is not None and self._look.done():
             task, self._look = self._look, None
-            with contextlib.suppress(SourceError):
+            # Who does not answer is away, and not what is looked for here.
+            with contextlib.suppress(Exception):
                 task.result()
         if self._stalled is not None:
             raise self._stalled
@@ -360,16 +372,34 @@ class KafkaSource:
             self._look = asyncio.create_task(self._look_for_lag())
 
     async def _look_for_lag(self) -> None:
-        ends = await self.ends() if self._ours else {}
-        behind = 0
-        for partition, end in ends.items():
-            if (at := self._next.get(partition, -1)) >= 0:
-                behind += max(0, end - at)
+        seconds = self._clock() - self._came_at
+        if not self._joined:
+            if seconds > 2 * self._stall_seconds:
+                await probe(self.address)
+                self._stalled = Stalled(
+                    f"{self.address} answers, and the group {self._group!r} has told no share for "
+                    f"{seconds:.0f} s: the worker ends, start it again"
+                )
+            return
+        behind = sum(
+            [max(0, end - await self._reached(at)) for at, end in (await self.ends()).items()]
+        )
         if behind and self._clock() - self._came_at > self._stall_seconds:
             self._stalled = Stalled(
-                f"{behind} records wait in {self.address} and none came for "
-                f"{self._clock() - self._came_at:.0f} s: the worker ends, start it again"
+                f"{behind} records wait in {self.address} and none came for {seconds:.0f} s: "
+                "the worker ends, start it again"
             )
+
+    async def _reached(self, partition: Partition) -> int:
+        """Return the offset up to which a partition was read, by us or before us."""
+        if (at := self._next.get(partition, -1)) >= 0:
+            return at
+        place = self._place(partition)
+        committed = await asyncio.wait_for(self._consumer.committed(place), ADMIN_SECONDS)
+        if committed is not None:
+            return int(committed)
+        begin = await asyncio.wait_for(self._consumer.beginning_offsets([place]), ADMIN_SECONDS)
+        return int(begin[place])
 
     # -- inside
 
