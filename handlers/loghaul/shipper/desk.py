@@ -59,17 +59,7 @@ class Desk:
     @property
     def taken(self) -> bool:
         """Whether a shipper lives."""
-        try:
-            lock = os.open(self.folder / "lock", os.O_RDWR | os.O_CLOEXEC)
-        except OSError:
-            return False
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        finally:
-            os.close(lock)
-        return False
+        return is_locked(self.folder / "lock")
 
     def say(self, **status: Any) -> None:
         """Tell what is done; best effort."""
@@ -103,3 +93,18 @@ class Desk:
 def fingerprint(transport: str) -> str:
     """Tell transports apart without showing what is in them."""
     return hashlib.sha256(transport.encode()).hexdigest()[:16]
+
+
+def is_locked(path: Path) -> bool:
+    """Tell whether somebody holds a lock file."""
+    try:
+        lock = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(lock)
+    return False

@@ -22,7 +22,7 @@ from typing import Any, Callable, Optional
 from loghaul.config import Secret, Settings
 from loghaul.errors import TransportError
 from loghaul.journal import Journal
-from loghaul.shipper.desk import Busy, Desk, fingerprint
+from loghaul.shipper.desk import Busy, Desk, fingerprint, is_locked
 from loghaul.shipper.room import make_room
 from loghaul.shipper.session import Counts, Session
 from loghaul.spool import abandoned, writers
@@ -144,6 +144,11 @@ class Shipper:
             signal.signal(number, self.stop)
         self._note("shipper started", to=self._shown)
         pause = SHORTEST_SECONDS
+        while is_locked(self._settings.home / "worker" / "lock") and not self._over():
+            # From a time without a transport; only one may release what lies in a spool.
+            self._failing = "an ingest worker still reads this spool; it ends soon after its runs"
+            self._note("waiting for an ingest worker to end")
+            self._pause(UPKEEP_SECONDS)
         while not self._over():
             before = self.counts.records
             try:

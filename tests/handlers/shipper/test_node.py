@@ -1,5 +1,6 @@
 """The shipper of a node: one at a time, for ever, and no longer than it is needed."""
 
+import fcntl
 import shutil
 import threading
 
@@ -32,6 +33,23 @@ def test_two_shippers_never_serve_one_spool(bench, shipper):
         with pytest.raises(Busy, match="another shipper"):
             shipper(once=True).main(0)
     assert not Desk(bench.root).taken
+
+
+def test_a_worker_that_still_reads_the_spool_is_waited_for(bench, shipper, tmp_path):
+    bench.capture(parts=[b"one\n"])
+    (tmp_path / "worker").mkdir()
+    told = []
+    with open(tmp_path / "worker" / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+
+        def hear(**status):
+            told.append((status["failing"], bench.topic.connections))
+            if len(told) == 2:
+                fcntl.flock(lock, fcntl.LOCK_UN)
+
+        shipper(once=True, tell=hear).main(0)
+    assert "still reads this spool" in told[0][0] and told[0][1] == 0
+    assert bench.streams() == {"run/stdout": b"one\n"}
 
 
 def test_what_only_a_person_can_mend_ends_a_shipper_in_the_foreground(bench, shipper):
