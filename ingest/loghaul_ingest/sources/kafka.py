@@ -395,11 +395,14 @@ class KafkaSource:
         if (at := self._next.get(partition, -1)) >= 0:
             return at
         place = self._place(partition)
-        committed = await asyncio.wait_for(self._consumer.committed(place), ADMIN_SECONDS)
-        if committed is not None:
-            return int(committed)
-        begin = await asyncio.wait_for(self._consumer.beginning_offsets([place]), ADMIN_SECONDS)
-        return int(begin[place])
+        at = await asyncio.wait_for(self._consumer.committed(place), ADMIN_SECONDS)
+        if at is None:
+            begin = self._consumer.beginning_offsets([place])
+            at = (await asyncio.wait_for(begin, ADMIN_SECONDS))[place]
+        with contextlib.suppress(Exception):
+            # It passes markers of transactions, which have offsets and are never given.
+            at = max(at, await asyncio.wait_for(self._consumer.position(place), 1.0))
+        return int(at)
 
     # -- inside
 

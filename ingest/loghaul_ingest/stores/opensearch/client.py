@@ -1,8 +1,9 @@
 """One connection to OpenSearch for reader and writer: requests, errors translated.
 
 The driver would send a failed request again at once, to the same node; whoever uses a store
-decides about that. Of several hosts one that cannot be reached is passed over. Safe for several
-threads.
+decides about that. Of several hosts one that cannot be reached is passed over. A reader has
+patience: a node that answered before and is away for a moment, as when it is restarted, is waited
+for. Safe for several threads.
 """
 
 from __future__ import annotations
@@ -79,12 +80,12 @@ class Client:
         **parameters: Any,
     ) -> Any:
         """Return the parsed answer. Raises Failed for every other than success."""
+        if self._closed:
+            raise StoreError("this store was closed")
         if not self.version:
             self.check()
         until = time.monotonic() + (self._patience_seconds if patient else 0.0)
         while True:
-            if self._closed:
-                raise StoreError("this store was closed")
             try:
                 return self._send(method, path, body, parameters, timeout_seconds)
             except Failed as error:
