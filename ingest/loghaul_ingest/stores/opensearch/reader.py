@@ -6,6 +6,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 from loghaul.chunk import StreamKey
 from loghaul_ingest.block import BlockKey, Facts, Head
@@ -18,7 +19,7 @@ from loghaul_ingest.stores.opensearch import chains, queries
 from loghaul_ingest.stores.opensearch.address import Address
 from loghaul_ingest.stores.opensearch.client import Client
 from loghaul_ingest.stores.opensearch.content import unpack
-from loghaul_ingest.stores.opensearch.failures import Failed
+from loghaul_ingest.stores.opensearch.failures import NO_INDEX, Failed
 from loghaul_ingest.stores.opensearch.names import Names, block_id, run_key, stream_id
 from loghaul_ingest.stores.opensearch.queries import Query
 from loghaul_ingest.stores.opensearch.searches import Hit, Search
@@ -31,6 +32,7 @@ _FIRST_LOAD, _LARGEST_LOAD = 4, 64
 
 #: How long a node that went away under a reader is waited for: about what a restart takes.
 PATIENCE_SECONDS = 45.0
+_PAUSE_SECONDS = 0.25
 
 #: Streams whose bucket is remembered.
 _MOST_STREAMS = 100_000
@@ -209,13 +211,25 @@ class OpenSearchReader:
                 )
         if not docs:
             return
-        for one in self._client.call("POST", "/_mget", {"docs": docs})["docs"]:
+        for one in self._got(docs):
             if one.get("found"):
                 if "fields" not in one:
                     raise StoreDamaged(f"block {one['_id']} of {one['_index']} has lost its bytes")
                 yield unpack(one["fields"]["content"][0])
-            elif "error" in one and one["error"].get("type") != "index_not_found_exception":
-                raise StoreError(f"OpenSearch cannot read a block: {one['error'].get('reason')}")
+
+    def _got(self, docs: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
+        """Ask for documents until every shard answers: one is missing while its node starts."""
+        until = time.monotonic() + PATIENCE_SECONDS
+        while True:
+            reply = self._client.call("POST", "/_mget", {"docs": docs})
+            found: Sequence[Mapping[str, Any]] = reply["docs"]
+            errors = (one["error"] for one in found if "error" in one)
+            error = next((one for one in errors if one.get("type") != NO_INDEX), None)
+            if error is None:
+                return found
+            if time.monotonic() > until:
+                raise StoreError(f"OpenSearch cannot read a block: {error.get('reason')}")
+            time.sleep(_PAUSE_SECONDS)
 
     def _bucket(self, stream: StreamKey) -> str | None:
         with self._lock:
