@@ -31,13 +31,15 @@ from loghaul_ingest.stores.base import Batch
 class Ask(NamedTuple):
     """A question for the store: what is there of this stream?
 
-    start   the lowest offset that waits for the answer
+    start     the lowest offset that waits for the answer
+    started   when its writer started, microseconds
     """
 
     stream: StreamKey
     kind: str
     start: int
     serial: int
+    started: int
 
 
 class Write(NamedTuple):
@@ -98,7 +100,7 @@ class Assembler:
     def asks(self) -> list[Ask]:
         """Questions not asked yet; each is to be answered by `learned`."""
         found = [
-            Ask(stream.key, stream.kind, stream.lowest_waiting(), serial)
+            Ask(stream.key, stream.kind, stream.lowest_waiting(), serial, stream.started)
             for serial, stream in self._asks.items()
         ]
         self._asking.update(self._asks)

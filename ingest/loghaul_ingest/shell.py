@@ -265,7 +265,7 @@ class Worker:
             self._asking = asyncio.create_task(self._answer(asks))
 
     async def _answer(self, asks: Sequence[Ask]) -> None:
-        extents = await self._writing.extents([ask.stream for ask in asks])
+        extents = await self._writing.extents({ask.stream: ask.started for ask in asks})
         for ask in asks:
             extent = extents[ask.stream]
             at, head = ask.start, NOTHING

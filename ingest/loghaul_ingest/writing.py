@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any, TypeVar
 
@@ -62,7 +62,7 @@ class Writing:
             await self._one_block(block, known.get(block.head.stream), conflicts, dead)
         return conflicts, dead
 
-    async def extents(self, streams: Collection[StreamKey]) -> Mapping[StreamKey, Extent | None]:
+    async def extents(self, streams: Mapping[StreamKey, int]) -> Mapping[StreamKey, Extent | None]:
         """Ask what is stored. A stream that cannot be told is taken for unknown: its blocks will
         be refused too, and kept as dead letters.
         """
@@ -73,8 +73,8 @@ class Writing:
                 self._note("what is stored cannot be told", error=str(error))
                 return dict.fromkeys(streams, Extent())
         found: dict[StreamKey, Extent | None] = {}
-        for stream in streams:
-            found.update(await self.extents([stream]))
+        for stream, started in streams.items():
+            found.update(await self.extents({stream: started}))
         return found
 
     async def bury(self, reason: str, about: Mapping[str, Any], data: bytes) -> None:

@@ -5,6 +5,7 @@ import random
 import threading
 from dataclasses import dataclass, replace
 from itertools import islice, pairwise
+from time import sleep, time_ns
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -52,8 +53,8 @@ class Store:
     def write(self, blocks=(), facts=()):
         return list(self.do(self.writer.write(Batch(list(blocks), list(facts)))))
 
-    def extent(self, stream):
-        return self.do(self.writer.extents([stream]))[stream]
+    def extent(self, stream, started=1):
+        return self.do(self.writer.extents({stream: started}))[stream]
 
     def candidates(self, proposal, **options):
         return list(self.reader.candidates(proposal, **options))
@@ -209,7 +210,7 @@ def test_holes_are_told_and_filled(store):
 def test_extents_see_what_another_writer_wrote(store):
     other = open_writer(store.dsn)
     store.write([block(0, b"one\n")], [facts()])
-    assert store.do(other.extents([key()])) == {key(): Extent(4)}
+    assert store.do(other.extents({key(): 1})) == {key(): Extent(4)}
 
     store.do(other.write(Batch([block(4, b"two\n")])))
     store.do(other.close())
@@ -777,6 +778,70 @@ def test_a_deleted_run_is_gone_and_stays_gone(store):
     assert [row.run for row in store.reader.runs()] == ["other"]
     assert store.do(store.writer.delete_run("run-1")) is False
     assert store.extent(other) == Extent(4)
+
+
+LATER = 1 << 53  # microseconds, long after whatever is deleted here
+NEW = key(writer="f" * 32)
+
+
+def test_a_run_begun_again_after_its_deletion_lives_and_what_was_deleted_does_not(store):
+    store.write([block(0, b"old words\n")], [facts()])
+    assert store.bytes_of(key()) == b"old words\n"
+    store.do(store.writer.delete_run("run-1"))
+
+    assert store.extent(NEW, LATER) == Extent()
+    assert store.write([block(0, b"new\n", stream=NEW)], [facts(NEW, started=LATER)]) == []
+    late = block(10, b"late\n")
+    assert store.write([late], [facts()]) == [late.head.key]
+
+    assert store.extent(NEW, LATER) == Extent(4)
+    assert store.extent(key()) is None
+    (run,) = store.reader.runs()
+    assert (run.run, run.lines, run.started) == ("run-1", 1, LATER)
+    assert [row.facts.stream for row in store.reader.streams("run-1")] == [NEW]
+    assert [head.stream for head in store.candidates(EVERY)] == [NEW]
+    assert [head.stream for head in store.candidates(EVERY, runs=["run-1"])] == [NEW]
+    assert set(store.reader.tally(None, None, None, SECOND)) == {NEW}
+    assert (store.bytes_of(NEW), store.bytes_of(key())) == (b"new\n", b"")
+
+
+def test_a_worker_that_asked_before_the_deletion_writes_nothing_of_the_old_run(store):
+    store.write([block(0, b"one\n")], [facts()])
+    other = open_writer(store.dsn)
+    assert store.do(other.extents({key(): 1, NEW: LATER}))[key()] == Extent(4)
+    store.do(store.writer.delete_run("run-1"))
+    old, new = block(4, b"two\n"), block(0, b"new\n", stream=NEW)
+
+    assert list(store.do(other.write(Batch([old, new])))) == [old.head.key]
+
+    store.do(other.close())
+    assert [row.facts.stream for row in store.reader.streams("run-1")] == [NEW]
+    assert store.bytes_of(NEW) == b"new\n"
+
+
+def test_blocks_of_a_new_writer_are_refused_until_its_start_is_told(store):
+    store.write([block(0, b"one\n")], [facts()])
+    store.do(store.writer.delete_run("run-1"))
+    new = block(0, b"new\n", stream=NEW)
+
+    assert store.write([new]) == [new.head.key]
+    assert store.extent(NEW, LATER) == Extent()
+    assert store.write([new]) == []
+    assert store.bytes_of(NEW) == b"new\n"
+
+
+def test_a_run_that_lives_again_can_be_deleted_again(store):
+    for number in range(3):
+        stream, begun = key(writer=f"{number:032}"), time_ns() // 1000
+        assert store.extent(stream, begun) == Extent()
+        words = block(0, b"words\n", stream=stream)
+        assert store.write([words], [facts(stream, started=begun)]) == []
+        assert store.bytes_of(stream) == b"words\n"
+        assert store.do(store.writer.delete_run("run-1")) is True
+        sleep(0.002)  # one store counts in milliseconds
+        assert store.extent(stream, begun) is None
+        assert (list(store.reader.runs()), store.candidates(EVERY)) == ([], [])
+    assert store.do(store.writer.delete_run("run-1")) is False
 
 
 # What is proposed

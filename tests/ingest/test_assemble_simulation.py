@@ -34,15 +34,23 @@ def seal(facts, cut, position):
     return Block(plain, data, tuple(marks), head.data, b"ended" if ended else b"", frozenset())
 
 
+EARLY, LATE = 5, 15
+
+
+def started(key):
+    """The second writer of a run starts after the deletion of the first one."""
+    return EARLY if key.writer == "w0" else LATE
+
+
 class Store:
     """Create under (stream, offset); a batch may be applied long before its writer hears of it."""
 
     def __init__(self):
-        self.blocks, self.facts, self.tombstones = {}, {}, set()
+        self.blocks, self.facts, self.tombstones = {}, {}, {}
 
     def write(self, batch):
         for facts in batch.facts:
-            if facts.stream.run not in self.tombstones:
+            if not self.deleted(facts.stream):
                 old = self.facts.get(facts.stream)
                 end = facts.end or (old.end if old else None)
                 gaps = tuple({*facts.gaps, *(old.gaps if old else ())})
@@ -50,14 +58,17 @@ class Store:
                 self.facts[facts.stream] = _Facts(facts.common or (old and old.common), end, gaps)
         return [block.head.key for block in batch.blocks if not self._create(block)]
 
+    def deleted(self, key):
+        return key.run in self.tombstones and started(key) <= self.tombstones[key.run]
+
     def _create(self, block):
         key = block.head.stream
-        if key.run in self.tombstones:
+        if self.deleted(key):
             return False
         return self.blocks.setdefault(key, {}).setdefault(block.head.offset, block) is block
 
     def extent(self, key):
-        if key.run in self.tombstones:
+        if self.deleted(key):
             return None
         stored = self.ranges(key)
         holes = stored.missing(0, stored.end)
@@ -103,9 +114,10 @@ class Store:
         )
 
     def delete(self, run):
-        self.tombstones.add(run)
+        # The second writer of a run starts after this.
+        self.tombstones[run] = EARLY
         for table in (self.blocks, self.facts):
-            for key in [key for key in table if key.run == run]:
+            for key in [key for key in table if key.run == run and self.deleted(key)]:
                 del table[key]
 
 
@@ -166,7 +178,7 @@ class Simulation:
     def _produce(self):
         logs = {name: [] for name in self.names}
         for number in range(self.random.randrange(1, 5)):
-            key = StreamKey(f"run{number % 2}", "w", f"s{number}")
+            key = StreamKey(f"run{number % 2}", f"w{number // 2}", f"s{number}")
             kind = self.random.choice(("text", "text", "events", "blob"))
             letters = b"ab\n\r\n" if self.random.random() < 0.7 else b"abcdefg\n"
             data = bytes(self.random.choices(letters, k=self.random.randrange(0, 160)))
@@ -202,7 +214,7 @@ class Simulation:
         cut = self.random.randrange(len(data) + 1)
         marks = tuple(Mark(length, offset) for length in (cut, len(data) - cut) if length)
         common = {"run.id": key.run} if offset == 0 or end else None
-        return Chunk(key, kind, offset, data, marks, 5, common, end, gaps)
+        return Chunk(key, kind, offset, data, marks, started(key), common, end, gaps)
 
     def _shuffle(self, name):
         """Some records come earlier than they should."""
@@ -256,6 +268,7 @@ class Simulation:
     def _answer(self, worker):
         if worker.asked:
             ask = worker.asked.pop(self.random.randrange(len(worker.asked)))
+            assert ask.started == started(ask.stream)
             extent = self.store.extent(ask.stream)
             at, head = ask.start, NOTHING
             if extent:
@@ -363,7 +376,7 @@ class Simulation:
 
     def _check_commit(self, name, position):
         for at, chunk in self.broker.records[name]:
-            if at > position or chunk.key.run in self.store.tombstones:
+            if at > position or self.store.deleted(chunk.key):
                 continue
             stored = self.store.ranges(chunk.key)
             end = chunk.offset + len(chunk.data)
@@ -374,7 +387,7 @@ class Simulation:
 
     def check(self):
         for key, (kind, data) in self.streams.items():
-            if key.run in self.store.tombstones:
+            if self.store.deleted(key):
                 assert key not in self.store.blocks
                 continue
             found = self.store.bytes_at(key, len(data))

@@ -64,23 +64,7 @@ def run(
         attempt=attempt,
         buffered=buffered or None,
     )
-    if run_id is not None:
-        _revive(settings.store, run_id)
     raise SystemExit(capture(job_of(settings, command, pty=pty, quiet=quiet)))
-
-
-def _revive(store: str, run_id: str) -> None:
-    """Take back the deletion of a run that is started again: what it says now is wanted."""
-    if not store.startswith("sqlite:"):
-        return
-    from pathlib import Path
-
-    from loghaul_ingest.stores.sqlite.layout import Layout
-
-    try:
-        Layout(Path(store.removeprefix("sqlite:").removeprefix("//"))).revive(run_id)
-    except OSError:
-        pass  # a store that cannot be changed is no reason not to run
 
 
 def _with_outer(tags: dict[str, str]) -> dict[str, str] | None:

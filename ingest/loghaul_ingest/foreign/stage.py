@@ -35,7 +35,7 @@ TRIES, PAUSE_SECONDS = 25, 0.2
 
 _BITS = MAX_ENTRY_BYTES.bit_length()
 
-Extents = Callable[[Collection[StreamKey]], Awaitable[Mapping[StreamKey, Extent | None]]]
+Extents = Callable[[Mapping[StreamKey, int]], Awaitable[Mapping[StreamKey, Extent | None]]]
 
 
 class Point(NamedTuple):
@@ -206,10 +206,10 @@ class Foreign:
                     new[of.key] = (of, entry.kind, arrived_us)
         if not new:
             return
-        extents = await self._extents(list(new))
+        extents = await self._extents({key: one[2] for key, one in new.items()})
         starts = await self._starts({k.run for k in new if (extents[k] or Extent()).end})
         for key, (of, kind, arrived_us) in new.items():
-            at, last = await self._known_point(key, extents[key] or Extent())
+            at, last = await self._known_point(key, arrived_us, extents[key] or Extent())
             stream = _Stream(of, kind, starts.get(key, arrived_us), at, last)
             partition.streams[key] = self._of[key] = stream
         self._forget(partition, new.keys())
@@ -227,7 +227,7 @@ class Foreign:
             self._note("the start of a stream cannot be read", error=str(error))
             return {}
 
-    async def _known_point(self, key: StreamKey, extent: Extent) -> tuple[int, Point]:
+    async def _known_point(self, key: StreamKey, started: int, extent: Extent) -> tuple[int, Point]:
         """Return the first missing byte, and which record stands before it."""
         nothing = Point(-1, 0)
         for _ in range(TRIES):
@@ -239,7 +239,7 @@ class Foreign:
                 return at, unpack(number)
             # The store knows the block, but its readers do not see it yet.
             await asyncio.sleep(PAUSE_SECONDS)
-            extent = (await self._extents([key]))[key] or Extent()
+            extent = (await self._extents({key: started}))[key] or Extent()
         self._note(
             "no block says where a foreign stream goes on; lines may repeat", stream=str(key)
         )

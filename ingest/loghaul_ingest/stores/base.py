@@ -10,7 +10,7 @@ several threads and, for stores on disk, by several processes while a writer wri
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from loghaul.chunk import Mark, StreamKey
@@ -34,10 +34,13 @@ class Batch(NamedTuple):
 class Writer(Protocol):
     """The writing half, used by one worker. Errors are StoreError; `permanent` tells which."""
 
-    async def extents(self, streams: Collection[StreamKey]) -> Mapping[StreamKey, Extent | None]:
+    async def extents(self, streams: Mapping[StreamKey, int]) -> Mapping[StreamKey, Extent | None]:
         """Return what is stored of each stream: `Extent()` of an unknown one, None where its run
-        was deleted (what still comes of it is to be dropped). Sees every write that returned,
-        of any worker.
+        was deleted after its writer had started (what still comes of it is to be dropped). Sees
+        every write that returned, of any worker.
+
+        streams   when the writer of each started, microseconds. The writer remembers it: blocks
+                  do not say it
         """
         ...
 
@@ -45,7 +48,9 @@ class Writer(Protocol):
         """Create the blocks; return only when they are durable.
 
         Returns the keys that stood there already: those blocks were not written, the others were.
-        Keys of a deleted run are returned too: `extents` tells. Where the end of a stream is the
+        Keys of a deleted run are returned too, but for streams that are known, from `extents` or
+        the batch's facts, to have started after it was deleted: `extents` tells which they are.
+        Where the end of a stream is the
         end of a block that was sealed with an unfinished line, that line is an event from now on:
         the block's counts are set right (`compaction.finished`). Idempotent. Raises without having
         promised anything: the same batch may be written again.
@@ -61,7 +66,13 @@ class Writer(Protocol):
         ...
 
     async def delete_run(self, run: str) -> bool:
-        """Remove a run at once and leave a tombstone; False if there was none."""
+        """Remove a run at once and leave a tombstone with the time; False if there was none.
+
+        The tombstone holds against writers that started until then. With one that started later
+        the run lives again, holding what the later ones say. The clocks of two machines are
+        compared here: where they differ, a run begun again sooner after its deletion than by the
+        difference may be taken for the deleted one, or some of the old one for the new.
+        """
         ...
 
     async def close(self) -> None:

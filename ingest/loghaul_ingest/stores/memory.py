@@ -13,7 +13,7 @@ Safe for any number of threads, writers and readers. `open_writer("memory:name")
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from loghaul.chunk import StreamKey
@@ -23,6 +23,7 @@ from loghaul_ingest.errors import StoreError
 from loghaul_ingest.query.proposal import Proposal, holds
 from loghaul_ingest.stores import compaction, totals
 from loghaul_ingest.stores.base import Batch, RunRow, Stored, StreamRow, Tally
+from loghaul_ingest.stores.starts import Starts, now_us
 from loghaul_ingest.stores.tally import tally_of
 
 
@@ -49,7 +50,8 @@ class MemoryStore:
     def __init__(self) -> None:
         self.lock = threading.RLock()
         self.runs: dict[str, dict[StreamKey, _Stream]] = {}
-        self.tombstones: set[str] = set()
+        #: When runs were deleted, microseconds.
+        self.tombstones: dict[str, int] = {}
 
     def writer(self) -> MemoryWriter:
         """Return a writer; several may write at once."""
@@ -69,6 +71,7 @@ class MemoryWriter:
 
     def __init__(self, store: MemoryStore) -> None:
         self._opened = store
+        self._starts = Starts()
         self._closed = False
 
     @property
@@ -77,13 +80,15 @@ class MemoryWriter:
             raise StoreError("this writer was closed")
         return self._opened
 
-    async def extents(self, streams: Collection[StreamKey]) -> Mapping[StreamKey, Extent | None]:
+    async def extents(self, streams: Mapping[StreamKey, int]) -> Mapping[StreamKey, Extent | None]:
         """See `base.Writer`."""
+        self._starts.learn(streams)
         with self._store.lock:
             return {key: self._extent(key) for key in streams}
 
     async def write(self, batch: Batch) -> Sequence[BlockKey]:
         """See `base.Writer`."""
+        self._starts.learn({facts.stream: facts.started for facts in batch.facts})
         with self._store.lock:
             for facts in batch.facts:
                 self._take_facts(facts)
@@ -114,7 +119,7 @@ class MemoryWriter:
         with self._store.lock:
             if self._store.runs.pop(run, None) is None:
                 return False
-            self._store.tombstones.add(run)
+            self._store.tombstones[run] = now_us()
             return True
 
     async def close(self) -> None:
@@ -122,13 +127,16 @@ class MemoryWriter:
         self._closed = True
 
     def _extent(self, key: StreamKey) -> Extent | None:
-        if key.run in self._store.tombstones:
+        if self._deleted(key):
             return None
         found = self._store.stream(key)
         return totals.extent(found.pieces()) if found else Extent()
 
+    def _deleted(self, key: StreamKey) -> bool:
+        return self._starts.buried(key, self._store.tombstones.get(key.run))
+
     def _take_facts(self, facts: Facts) -> None:
-        if facts.stream.run in self._store.tombstones:
+        if self._deleted(facts.stream):
             return
         streams = self._store.runs.setdefault(facts.stream.run, {})
         if facts.stream in streams:
@@ -150,11 +158,11 @@ class MemoryWriter:
 
     def _create(self, block: Block) -> bool:
         head = block.head
-        if head.stream.run in self._store.tombstones:
+        if self._deleted(head.stream):
             return False
         found = self._store.stream(head.stream)
         if found is None:
-            found = _Stream(totals.facts_of(head))
+            found = _Stream(self._starts.set_right(totals.facts_of(head)))
             self._store.runs.setdefault(head.stream.run, {})[head.stream] = found
         if head.offset in found.blocks:
             return False

@@ -103,7 +103,7 @@ def test_two_workers_that_meet_a_new_stream_at_once_choose_one_bucket(dsn, open_
     indices = ask(dsn, "GET", "/_cat/indices/PREFIX-blocks*?format=json&h=index,docs.count")
     assert sorted(int(one["docs.count"]) for one in indices)[-1] in (0, 120)
     assert stored_bytes(open_one(open_reader, dsn)) == b"".join(one.data for one in blocks)
-    assert do(writers[0].extents([KEY])) == {KEY: Extent(blocks[-1].head.end)}
+    assert do(writers[0].extents({KEY: 1})) == {KEY: Extent(blocks[-1].head.end)}
 
 
 def test_facts_told_by_several_at_once_are_joined(dsn, open_one):
@@ -161,7 +161,7 @@ def test_what_a_zombie_writes_behind_a_tombstone_is_never_shown_and_goes(
 ):
     writer, zombie = open_one(open_writer, dsn), open_one(open_writer, dsn)
     do(zombie.write(Batch([block(0, b"one\n")], (FACTS,))))
-    monkeypatch.setattr(zombie._tombstones, "among", lambda runs: set())  # it looked before
+    monkeypatch.setattr(zombie._tombstones, "among", lambda runs: {})  # it looked before
     reader = open_one(open_reader, dsn)
 
     assert do(writer.delete_run("run-1"))
@@ -173,7 +173,7 @@ def test_what_a_zombie_writes_behind_a_tombstone_is_never_shown_and_goes(
     open_one(open_writer, dsn)
     assert ask(dsn, "GET", "/PREFIX-blocks*/_count")["count"] == 0
     assert list(reader.candidates(EVERY)) == []
-    assert do(writer.extents([KEY])) == {KEY: None}
+    assert do(writer.extents({KEY: 1})) == {KEY: None}
 
 
 # Words
@@ -252,7 +252,7 @@ def test_an_index_that_was_dropped_under_a_worker_is_made_again(dsn, open_one):
         do(writer.write(Batch([block(4, b"two\n")])))
 
     assert do(writer.write(Batch([block(4, b"two\n")]))) == []
-    assert do(writer.extents([KEY])) == {KEY: Extent(8, ((0, 4),))}
+    assert do(writer.extents({KEY: 1})) == {KEY: Extent(8, ((0, 4),))}
 
 
 # Deaths
@@ -281,7 +281,7 @@ def test_what_was_written_survives_kill_minus_nine(version, opensearch_cluster, 
             assert not error.permanent
         killing.join()
         cluster.start()
-        extent = do(writer.extents([KEY]))[KEY]
+        extent = do(writer.extents({KEY: 1}))[KEY]
         assert extent.holes == ()
         assert extent.end >= (blocks[durable - 1].head.end if durable else 0)
         durable = sum(1 for one in blocks if one.head.end <= extent.end)

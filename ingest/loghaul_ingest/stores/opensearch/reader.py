@@ -49,7 +49,9 @@ class OpenSearchReader:
         self._fresh_seconds = address.fresh_seconds
         self._lock = threading.Lock()
         self._seen_at = float("-inf")
-        self._deleted: frozenset[str] = frozenset()
+        #: Runs by key that were deleted, and when; streams of them that were begun after that.
+        self._deleted: Mapping[str, int] = {}
+        self._living: frozenset[str] = frozenset()
         self._buckets: OrderedDict[StreamKey, str] = OrderedDict()
 
     def runs(self) -> Sequence[RunRow]:
@@ -69,7 +71,7 @@ class OpenSearchReader:
     def heads(self, stream: StreamKey, start: int = 0, end: int | None = None) -> Iterator[Head]:
         """See `base.Reader`."""
         self._freshen()
-        if run_key(stream.run) in self._deleted:
+        if self._is_gone(stream):
             return
         bucket = self._bucket(stream)
         if bucket is None:
@@ -134,7 +136,13 @@ class OpenSearchReader:
             if time.monotonic() - self._seen_at < self._fresh_seconds:
                 return
             self._refresh()
-            self._deleted = frozenset(self._tombstones.unswept())
+            self._deleted = self._tombstones.unswept()
+            rows = self._streams.of_keys(sorted(self._deleted)) if self._deleted else ()
+            self._living = frozenset(
+                stream_id(row.facts.stream)
+                for row in rows
+                if row.facts.started > self._deleted[run_key(row.facts.stream.run)]
+            )
             self._seen_at = time.monotonic()
 
     def _refresh(self) -> None:
@@ -148,14 +156,17 @@ class OpenSearchReader:
                 raise
 
     def _gone(self) -> list[Query]:
-        return [{"terms": {"run": sorted(self._deleted)}}] if self._deleted else []
+        if not self._deleted:
+            return []
+        runs: Query = {"terms": {"run": sorted(self._deleted)}}
+        living: Query = {"terms": {"stream": sorted(self._living)}}
+        return [queries.without(runs, [living] if self._living else [])]
+
+    def _is_gone(self, stream: StreamKey) -> bool:
+        return run_key(stream.run) in self._deleted and stream_id(stream) not in self._living
 
     def _facts(self, runs: Sequence[str] | None) -> list[Row]:
-        rows = [
-            row
-            for row in self._streams.of_runs(runs)
-            if run_key(row.facts.stream.run) not in self._deleted
-        ]
+        rows = [row for row in self._streams.of_runs(runs) if not self._is_gone(row.facts.stream)]
         for row in rows:
             self._remember(row.facts.stream, row.bucket)
         return rows
@@ -200,7 +211,7 @@ class OpenSearchReader:
         docs = []
         for key in keys:
             bucket = self._bucket(key.stream)
-            if bucket is not None and run_key(key.stream.run) not in self._deleted:
+            if bucket is not None and not self._is_gone(key.stream):
                 docs.append(
                     {
                         "_index": self._names.blocks(bucket),

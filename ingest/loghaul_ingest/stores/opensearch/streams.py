@@ -64,6 +64,12 @@ class Streams:
                     found[by_id[reply["_id"]]] = row
         return found
 
+    def by_id(self, run: str, streams: Sequence[str]) -> dict[str, Row]:
+        """Return documents by their streams' ids; `run` is the key of their run. As `get`."""
+        docs = [{"_id": one, "routing": run} for one in streams]
+        replies = self._mget(docs) if docs else ()
+        return {one["_id"]: _row(one["_source"], {}) for one in replies if one.get("found")}
+
     def put(
         self, wanted: Collection[Facts], known: Mapping[StreamKey, Row]
     ) -> dict[StreamKey, str]:
@@ -85,7 +91,10 @@ class Streams:
 
     def of_runs(self, runs: Sequence[str] | None) -> Iterator[Row]:
         """Yield the documents of runs, of all for None, as searches see them."""
-        keys = None if runs is None else sorted({run_key(run) for run in runs})
+        return self.of_keys(None if runs is None else sorted({run_key(run) for run in runs}))
+
+    def of_keys(self, keys: Sequence[str] | None) -> Iterator[Row]:
+        """Yield the documents of runs by the runs' keys; as `of_runs`."""
         body: dict[str, Any] = {
             "size": PAGE,
             "track_total_hits": False,

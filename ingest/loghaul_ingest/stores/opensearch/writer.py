@@ -29,6 +29,7 @@ from loghaul_ingest.stores.opensearch.names import Names, run_key, stream_id
 from loghaul_ingest.stores.opensearch.searches import Search
 from loghaul_ingest.stores.opensearch.streams import Row, Streams
 from loghaul_ingest.stores.opensearch.tombstones import Tombstones
+from loghaul_ingest.stores.starts import Starts
 
 #: Bulk requests under way at once: while OpenSearch indexes one the next is built and sent.
 IN_FLIGHT = 2
@@ -51,6 +52,7 @@ class OpenSearchWriter:
         self._tombstones = Tombstones(self._client, self._names)
         self._buckets: OrderedDict[StreamKey, str] = OrderedDict()
         self._made: set[str] = set()
+        self._starts = Starts(_MOST_STREAMS)
         self._tails: OrderedDict[StreamKey, tuple[int, bool]] = OrderedDict()
         #: Of the batch that failed last: the blocks that are written, and whether they stood there.
         self._done: dict[BlockKey, tuple[Block, bool]] = {}
@@ -66,14 +68,16 @@ class OpenSearchWriter:
         self._work = ThreadPoolExecutor(2, thread_name_prefix="loghaul-store")
         self._bulks = ThreadPoolExecutor(IN_FLIGHT, thread_name_prefix="loghaul-bulk")
 
-    async def extents(self, streams: Collection[StreamKey]) -> Mapping[StreamKey, Extent | None]:
+    async def extents(self, streams: Mapping[StreamKey, int]) -> Mapping[StreamKey, Extent | None]:
         """See `base.Writer`."""
+        self._starts.learn(streams)
         return await self._do(lambda: self._extents(list(streams)))
 
     async def write(self, batch: Batch) -> Sequence[BlockKey]:
         """See `base.Writer`. What an error leaves unwritten may be a part: the batch comes again,
         and what was written is told as standing there.
         """
+        self._starts.learn({facts.stream: facts.started for facts in batch.facts})
         return await self._do(lambda: self._write(batch))
 
     async def compact(self, stream: StreamKey) -> int:
@@ -106,11 +110,11 @@ class OpenSearchWriter:
         self._client.close()
 
     def _extents(self, streams: Sequence[StreamKey]) -> dict[StreamKey, Extent | None]:
-        deleted = self._tombstones.among({key.run for key in streams})
+        deleted = self._buried(streams)
         found: dict[StreamKey, Extent | None] = {}
         for key in streams:
-            found[key] = None if key.run in deleted else Extent()
-        rows = self._streams.get(key for key in streams if key.run not in deleted)
+            found[key] = None if key in deleted else Extent()
+        rows = self._streams.get(key for key in streams if key not in deleted)
         buckets: dict[str, list[StreamKey]] = {}
         for key, row in rows.items():
             self._remember(key, row.bucket)
@@ -118,6 +122,11 @@ class OpenSearchWriter:
         for bucket, keys in buckets.items():
             found.update(self._stored(self._names.blocks(bucket), keys))
         return found
+
+    def _buried(self, streams: Collection[StreamKey]) -> set[StreamKey]:
+        """Return those of `streams` that the deletion of their run holds for."""
+        deleted = self._tombstones.among({key.run for key in streams})
+        return {key for key in streams if self._starts.buried(key, deleted.get(key.run))}
 
     def _stored(self, index: str, keys: Sequence[StreamKey]) -> Iterator[tuple[StreamKey, Extent]]:
         """Yield what lies in an index of streams, seen after a refresh, on primaries."""
@@ -132,11 +141,11 @@ class OpenSearchWriter:
                 yield key, chains.extent(search, stream, found.get(stream))
 
     def _write(self, batch: Batch) -> list[BlockKey]:
-        runs = {block.head.stream.run for block in batch.blocks}
-        deleted = self._tombstones.among(runs | {facts.stream.run for facts in batch.facts})
-        blocks = [block for block in batch.blocks if block.head.stream.run not in deleted]
-        self._settle(blocks, [facts for facts in batch.facts if facts.stream.run not in deleted])
-        stood = [block.head.key for block in batch.blocks if block.head.stream.run in deleted]
+        streams = {block.head.stream for block in batch.blocks}
+        deleted = self._buried(streams | {facts.stream for facts in batch.facts})
+        blocks = [block for block in batch.blocks if block.head.stream not in deleted]
+        self._settle(blocks, [facts for facts in batch.facts if facts.stream not in deleted])
+        stood = [block.head.key for block in batch.blocks if block.head.stream in deleted]
         before = self._done_before(blocks)
         outcome = bulk.Outcome()
         for one in self._bulks.map(
@@ -152,7 +161,7 @@ class OpenSearchWriter:
             # A newline at its end: nothing is unfinished, whatever becomes of the stream.
             self._put(self._tails, block.head.stream, (block.head.end, block.data[-1:] == b"\n"))
         for facts in batch.facts:
-            if facts.end is not None and facts.stream.run not in deleted:
+            if facts.end is not None and facts.stream not in deleted:
                 self._finish(facts)
         return stood + outcome.stood
 
@@ -188,7 +197,7 @@ class OpenSearchWriter:
                 key = block.head.stream
                 if key not in told and key not in self._buckets and key not in unknown:
                     # Blocks without facts are kept all the same, should no document be there.
-                    unknown[key] = totals.facts_of(block.head)
+                    unknown[key] = self._starts.set_right(totals.facts_of(block.head))
         if not told and not unknown:
             return
         known = self._streams.get([*told, *unknown])
@@ -238,10 +247,9 @@ class OpenSearchWriter:
             Compactor(self._client, self._names.blocks(bucket), facts).finish()
 
     def _compact(self, stream: StreamKey) -> int:
-        if self._tombstones.among([stream.run]):
-            return 0
+        deleted = self._tombstones.among([stream.run]).get(stream.run)
         row = self._streams.get([stream]).get(stream)
-        if row is None:
+        if row is None or (deleted is not None and row.facts.started <= deleted):
             return 0
         return Compactor(self._client, self._names.blocks(row.bucket), row.facts).run()
 
@@ -253,12 +261,15 @@ class OpenSearchWriter:
             ignore_unavailable=True,
             allow_no_indices=True,
         )
-        if next(self._streams.of_runs([run]), None) is None or not self._tombstones.bury(run):
+        before = self._tombstones.among([run]).get(run)
+        rows = self._streams.of_runs([run])
+        if not any(before is None or row.facts.started > before for row in rows):
             return False
+        self._tombstones.bury(run)
         with self._lock:
             for key in [key for key in self._buckets if key.run == run]:
                 del self._buckets[key]
-        self._tombstones.remove([run_key(run)])
+        self._tombstones.remove(run_key(run))
         return True
 
     def _remember_all(self, rows: Mapping[StreamKey, Row]) -> None:

@@ -1,7 +1,8 @@
 """A store in files: one SQLite database per run, and a catalog that can be lost.
 
     DIR/runs/<name>-<hash>.db        everything of a run; the name is the run id made harmless
-    DIR/runs/<name>-<hash>.deleted   tombstone: what still comes of the run is dropped
+    DIR/runs/<name>-<hash>.deleted   when; writers from before are not listened to any more
+    DIR/runs/<name>-<hash>.deleting  the same while the database is being removed: it is not shown
     DIR/catalog.db                   what the list of runs shows of those that rest; a cache
 
 A run is deleted by deleting its file, and a damaged one does not touch the others. Processes read

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote
 
 DATABASE, TOMBSTONE = ".db", ".deleted"
+
+#: A tombstone whose database may still lie beside it, because somebody is removing it.
+REMOVING = ".deleting"
 
 #: Files that SQLite puts beside a database.
 COMPANIONS = ("-wal", "-shm", "-journal")
@@ -51,13 +57,45 @@ class Layout:
             return database
         return self.runs / run
 
-    def deleted(self, run: str) -> bool:
-        """Return whether a run was deleted."""
-        return os.path.exists(self.tombstone(run))
+    def deleted(self, run: str) -> int | None:
+        """Return when a run was deleted last, microseconds; None: never."""
+        tombstone = self.tombstone(run)
+        for path in (tombstone.with_suffix(REMOVING), tombstone):
+            try:
+                text, status = path.read_bytes(), os.stat(path)
+            except FileNotFoundError:
+                continue
+            time, newline, _ = text.partition(b"\n")
+            # One that was not written to its end, or by an earlier version, is as old as its file.
+            return int(time) if newline and time.isdigit() else status.st_mtime_ns // 1000
+        return None
 
-    def revive(self, run: str) -> None:
-        """Forget that a run was deleted: somebody starts it again, and wants to see it."""
-        self.tombstone(run).unlink(missing_ok=True)
+    def removing(self, run: str) -> bool:
+        """Return whether the database of a run, if it is there, is one that was deleted."""
+        return os.path.exists(self.tombstone(run).with_suffix(REMOVING))
+
+    def remove(self, database: Path, run: str, time_us: int) -> None:
+        """Delete a run, `locked`: the tombstone holds before the database goes, and after it."""
+        mark = database.with_suffix(REMOVING)
+        mark.write_bytes(b"%d\n%b" % (time_us, run.encode("utf-8", "surrogatepass")))
+        self.finish(database)
+
+    def finish(self, database: Path) -> None:
+        """Go on, `locked`, with a deletion that was begun, if one was."""
+        mark = database.with_suffix(REMOVING)
+        if mark.exists():
+            unlink(database)
+            mark.replace(database.with_suffix(TOMBSTONE))
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep others from deleting runs, and from beginning them."""
+        fd = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(fd)
 
     def listing(self) -> dict[Path, Stamp | None]:
         """Return the databases there are; without a stamp where somebody may be writing."""
@@ -69,7 +107,7 @@ class Layout:
         return {
             self.runs / name: stamp(self.runs / name)
             for name in sorted(found)
-            if name.endswith(DATABASE) and name.removesuffix(DATABASE) + TOMBSTONE not in found
+            if name.endswith(DATABASE) and name.removesuffix(DATABASE) + REMOVING not in found
         }
 
 

@@ -21,7 +21,7 @@ class Pool:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._idle: OrderedDict[Path, list[sqlite3.Connection]] = OrderedDict()
+        self._idle: OrderedDict[Path, list[tuple[int, sqlite3.Connection]]] = OrderedDict()
         self._process = os.getpid()
         self._abandoned: list[object] = []
 
@@ -29,7 +29,8 @@ class Pool:
     def connection(self, path: Path) -> Iterator[sqlite3.Connection | None]:
         """Lend a connection; None when there is no database. Errors become those of the store."""
         with translated(path):
-            connection = self._take(path) or open_for_reading(path)
+            inode = _inode(path)
+            connection = self._take(path, inode) or open_for_reading(path)
             if connection is None:
                 yield None
                 return
@@ -38,12 +39,12 @@ class Pool:
             except BaseException:
                 connection.close()
                 raise
-            self._give_back(path, connection)
+            self._give_back(path, inode, connection)
 
     def forget(self, path: Path) -> None:
         """Close what is idle of a database that is gone."""
         with self._lock:
-            for connection in self._idle.pop(path, ()):
+            for _, connection in self._idle.pop(path, ()):
                 connection.close()
 
     def close(self) -> None:
@@ -51,24 +52,30 @@ class Pool:
         self._check_process()
         with self._lock:
             for connections in self._idle.values():
-                for connection in connections:
+                for _, connection in connections:
                     connection.close()
             self._idle.clear()
 
-    def _take(self, path: Path) -> sqlite3.Connection | None:
+    def _take(self, path: Path, inode: int) -> sqlite3.Connection | None:
         self._check_process()
         with self._lock:
-            connections = self._idle.get(path)
-            return connections.pop() if connections else None
+            connections = self._idle.get(path, [])
+            while connections:
+                opened, connection = connections.pop()
+                if opened == inode:
+                    return connection
+                # Deleted and begun anew: this one would go on reading the old one.
+                connection.close()
+            return None
 
-    def _give_back(self, path: Path, connection: sqlite3.Connection) -> None:
+    def _give_back(self, path: Path, inode: int, connection: sqlite3.Connection) -> None:
         with self._lock:
-            self._idle.setdefault(path, []).append(connection)
+            self._idle.setdefault(path, []).append((inode, connection))
             self._idle.move_to_end(path)
             while sum(map(len, self._idle.values())) > MOST_IDLE:
                 oldest, connections = next(iter(self._idle.items()))
                 if connections:
-                    connections.pop(0).close()
+                    connections.pop(0)[1].close()
                 if not connections:
                     del self._idle[oldest]
 
@@ -80,3 +87,11 @@ class Pool:
             self._lock = threading.Lock()
             self._idle = OrderedDict()
             self._process = os.getpid()
+
+
+def _inode(path: Path) -> int:
+    """Return what lies at a path; 0: nothing. A connection keeps its number from being reused."""
+    try:
+        return os.stat(path).st_ino
+    except FileNotFoundError:
+        return 0

@@ -6,6 +6,7 @@ import heapq
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from itertools import groupby
 from pathlib import Path
 
@@ -190,19 +191,23 @@ class SqliteReader:
             yield Stored(head_of(stream, facts.kind, row[2:]), data, marks)
 
     def _codec(self, run: str) -> Codec:
-        """Return the codec of a run, one per thread."""
+        """Return the codec of a run, one per thread; another once it is begun anew."""
         if not hasattr(self._local, "codecs"):
             self._local.codecs = OrderedDict()
-        codecs: OrderedDict[str, Codec] = self._local.codecs
-        codec = codecs.setdefault(run, Codec()) if run not in codecs else codecs[run]
-        codecs.move_to_end(run)
+        codecs: OrderedDict[tuple[str, int | None], Codec] = self._local.codecs
+        key = run, self._layout.deleted(run)
+        codec = codecs.setdefault(key, Codec()) if key not in codecs else codecs[key]
+        codecs.move_to_end(key)
         if len(codecs) > _MOST_CODECS:
             codecs.popitem(last=False)
         return codec
 
     def _run(self, run: str):  # type: ignore[no-untyped-def]
         path = self._layout.found(run)
-        if not path.exists() or self._layout.deleted(run):
+        if self._layout.removing(run):
+            self._pool.forget(path)
+            return nullcontext(None)
+        if not path.exists():
             self._pool.forget(path)
         return self._pool.connection(path)
 

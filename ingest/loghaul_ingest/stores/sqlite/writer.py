@@ -10,7 +10,7 @@ import asyncio
 import os
 import sqlite3
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,8 +29,9 @@ from loghaul_ingest.stores.sqlite.blocks import StreamBlocks
 from loghaul_ingest.stores.sqlite.catalog import Catalog, Resting
 from loghaul_ingest.stores.sqlite.codec import Codec
 from loghaul_ingest.stores.sqlite.database import open_for_writing, translated
-from loghaul_ingest.stores.sqlite.layout import TOMBSTONE, Layout, stamp, unlink
+from loghaul_ingest.stores.sqlite.layout import Layout, stamp
 from loghaul_ingest.stores.sqlite.rows import find_stream, pieces, stream_rows
+from loghaul_ingest.stores.starts import Starts, now_us
 
 #: So many databases stay open; each costs a few file descriptors and a cache.
 MOST_OPEN = 64
@@ -55,6 +56,10 @@ class _Database:
             return False
 
 
+class _DeletedMeanwhile(Exception):
+    """The run was deleted after it was looked at: look again."""
+
+
 class SqliteWriter:
     """See `base.Writer`. One event loop uses it; several processes may write one store."""
 
@@ -62,20 +67,23 @@ class SqliteWriter:
         self._layout = layout
         self._catalog = Catalog(layout)
         self._open: OrderedDict[str, _Database] = OrderedDict()
+        self._starts = Starts()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="loghaul-store")
         self._process = os.getpid()
         self._closed = False
         with translated(layout.folder):
             layout.runs.mkdir(parents=True, exist_ok=True)
 
-    async def extents(self, streams: Collection[StreamKey]) -> Mapping[StreamKey, Extent | None]:
+    async def extents(self, streams: Mapping[StreamKey, int]) -> Mapping[StreamKey, Extent | None]:
         """See `base.Writer`."""
+        self._starts.learn(streams)
         return await self._do(lambda: {key: self._extent(key) for key in streams})
 
     async def write(self, batch: Batch) -> Sequence[BlockKey]:
         """See `base.Writer`. Runs are committed one by one: an error of one leaves the others
         written, and the same batch may come again.
         """
+        self._starts.learn({facts.stream: facts.started for facts in batch.facts})
         return await self._do(lambda: self._write(batch))
 
     async def compact(self, stream: StreamKey) -> int:
@@ -119,9 +127,9 @@ class SqliteWriter:
     # Below: in the thread.
 
     def _extent(self, key: StreamKey) -> Extent | None:
-        if self._layout.deleted(key.run):
+        if self._starts.buried(key, self._layout.deleted(key.run)):
             return None
-        if not self._layout.database(key.run).exists():
+        if self._layout.removing(key.run) or not self._layout.database(key.run).exists():
             return Extent()
         with self._database(key.run) as database:
             connection = database.connection
@@ -153,11 +161,30 @@ class SqliteWriter:
     def _write_run(
         self, run: str, blocks: Sequence[Block], facts: Sequence[Facts]
     ) -> list[BlockKey]:
-        if self._layout.deleted(run):
-            return [block.head.key for block in blocks]
+        """Write what was not deleted; anew where the run is deleted meanwhile."""
+        while True:
+            deleted = self._layout.deleted(run)
+            wanted = [one for one in blocks if not self._starts.buried(one.head.stream, deleted)]
+            told = [one for one in facts if not self._starts.buried(one.stream, deleted)]
+            left = set(map(id, wanted))
+            refused = [block.head.key for block in blocks if id(block) not in left]
+            if not wanted and not told:
+                return refused
+            try:
+                return refused + self._write_wanted(run, deleted, wanted, told)
+            except _DeletedMeanwhile:
+                continue
+
+    def _write_wanted(
+        self, run: str, deleted: int | None, blocks: Sequence[Block], facts: Sequence[Facts]
+    ) -> list[BlockKey]:
         with self._database(run) as database:
             packed = storing.pack(blocks, database.codec)
             with transaction(database.connection):
+                # From here on a deletion removes what is written.
+                standing = database.stands(self._layout.database(run))
+                if not standing or self._layout.deleted(run) != deleted:
+                    raise _DeletedMeanwhile
                 repeats = storing.store(database.connection, packed, facts)
                 for one in facts:
                     if one.end is not None:
@@ -185,7 +212,7 @@ class SqliteWriter:
         side, and a page that is changed for many is written once.
         """
         run, vanished, size = streams[0].run, 0, 0
-        if self._layout.deleted(run) or not self._layout.database(run).exists():
+        if self._layout.removing(run) or not self._layout.database(run).exists():
             return (), at, 0
         with self._database(run) as database, transaction(database.connection):
             self._learn(database)
@@ -202,13 +229,13 @@ class SqliteWriter:
             database.known = training.learn(database.connection, database.codec)
 
     def _fragmented(self, run: str) -> list[StreamKey]:
-        if self._layout.deleted(run) or not self._layout.database(run).exists():
+        if self._layout.removing(run) or not self._layout.database(run).exists():
             return []
         with self._database(run) as database:
             return compacting.fragmented(database.connection, run)
 
     def _polish(self, run: str, task: polishing.Task | None) -> polishing.Task | None:
-        if self._layout.deleted(run) or not self._layout.database(run).exists():
+        if self._layout.removing(run) or not self._layout.database(run).exists():
             return None
         with self._database(run) as database, transaction(database.connection):
             if task is None:
@@ -217,13 +244,12 @@ class SqliteWriter:
 
     def _delete(self, run: str) -> bool:
         database = self._layout.found(run)
-        tombstone = database.with_suffix(TOMBSTONE)
-        with translated(database):
-            if not database.exists() or tombstone.exists():
+        with translated(database), self._layout.locked():
+            self._layout.finish(database)
+            if not database.exists():
                 return False
-            tombstone.write_bytes(run.encode("utf-8", "surrogatepass"))
             opened = self._open.pop(run, None)
-            unlink(database)
+            self._layout.remove(database, run, now_us())
             if opened is not None:
                 opened.connection.close()
         self._catalog.forget(database)
@@ -242,7 +268,7 @@ class SqliteWriter:
             if database is None:
                 while len(self._open) >= MOST_OPEN:
                     self._rest(*self._open.popitem(last=False))
-                connection = open_for_writing(path, run)
+                connection = self._connect(path, run)
                 database = _Database(connection, Codec(), 0, os.stat(path).st_ino)
                 self._open[run] = database
                 database.known = training.learn(database.connection, database.codec)
@@ -254,6 +280,13 @@ class SqliteWriter:
                 self._open.pop(run, None)
                 database.connection.close()
                 raise
+
+    def _connect(self, path: Path, run: str) -> sqlite3.Connection:
+        if path.exists() and not self._layout.removing(run):
+            return open_for_writing(path, run)
+        with self._layout.locked():
+            self._layout.finish(path)
+            return open_for_writing(path, run)
 
     def _close_all(self) -> None:
         while self._open:
@@ -276,7 +309,7 @@ class SqliteWriter:
             # What was committed stays in the log beside it; only lists will be slower.
             connection.close()
             return
-        if seen is not None and not self._layout.deleted(run):
+        if seen is not None and not self._layout.removing(run):
             newest = max(
                 (row.time_max for row in streams if row.time_max is not None), default=None
             )
