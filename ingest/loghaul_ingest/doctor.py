@@ -246,6 +246,8 @@ def _damage(path: Path) -> str | None:
     """Return what SQLite says is broken in a database; None when nothing is."""
     from urllib.parse import quote
 
+    if path.parent.name == "runs" and not path.stat().st_size:
+        return "it is empty: what it held is lost"
     try:
         connection = sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, timeout=1.0)
         try:

@@ -8,11 +8,12 @@ import sqlite3
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import pytest
 
-from loghaul.chunk import End, Mark, StreamKey
-from loghaul_ingest.block import Extent, Facts
+from loghaul.chunk import TEXT, End, Mark, StreamKey
+from loghaul_ingest.block import BlockKey, Extent, Facts
 from loghaul_ingest.errors import StoreDamaged, StoreError
 from loghaul_ingest.query.proposal import EVERY, Word
 from loghaul_ingest.seal import seal
@@ -75,9 +76,16 @@ def overwrite(path, offset, data):
         file.write(data)
 
 
+def emptied(path):
+    path.write_bytes(b"")
+    os.utime(path, (1, 1))
+
+
 DAMAGES = {
     "garbage": lambda path: path.write_bytes(b"not a database " * 1000),
     "head": lambda path: overwrite(path, 0, b"\xff" * 200),
+    "empty": lambda path: emptied(path),
+    "unreadable": lambda path: (path.unlink(), path.mkdir()),  # who is root may read all files
     "pages": lambda path: overwrite(path, 2048, b"\xff" * (path.stat().st_size - 2048)),
 }
 
@@ -96,8 +104,9 @@ def test_a_damaged_run_is_named_and_the_others_go_on(store, folder, damage):
     reader.close()
 
 
-def test_a_damaged_run_gives_all_of_the_others_before_the_error(store, folder):
-    DAMAGES["garbage"](folder.database("bad"))
+@pytest.mark.parametrize("damage", ["garbage", "empty", "unreadable"])
+def test_a_damaged_run_gives_all_of_the_others_before_the_error(store, folder, damage):
+    DAMAGES[damage](folder.database("bad"))
     reader, found = open_reader(store), []
 
     with pytest.raises(StoreDamaged):
@@ -105,6 +114,72 @@ def test_a_damaged_run_gives_all_of_the_others_before_the_error(store, folder):
             found.append(head)
 
     assert {head.stream.run for head in found} == {"good"} and len(found) == 50
+    reader.close()
+
+
+def test_a_file_that_may_not_be_read_is_told_from_one_that_is_not_there(store, folder, monkeypatch):
+    bad, opened = folder.database("bad"), Path.open
+
+    def refuse(path, *arguments, **options):
+        if path == bad:
+            raise PermissionError(13, "Permission denied", str(path))
+        return opened(path, *arguments, **options)
+
+    def connect(path, *arguments, connect=sqlite3.connect, **options):
+        if bad.name in str(path):
+            raise sqlite3.OperationalError("unable to open database file")
+        return connect(path, *arguments, **options)
+
+    monkeypatch.setattr(Path, "open", refuse)
+    monkeypatch.setattr(sqlite3, "connect", connect)
+    reader = open_reader(store)
+    with pytest.raises(StoreDamaged, match="Permission denied"):
+        reader.streams("bad")
+    folder.catalog.unlink()
+    assert sorted(row.status for row in reader.runs()) == ["damaged", "running"]
+    reader.close()
+
+
+def test_a_database_that_is_being_begun_is_not_shown_yet(store, folder):
+    folder.database("begun").write_bytes(b"")
+    reader = open_reader(store)
+    assert {row.run for row in reader.runs()} == {"good", "bad"}
+    reader.close()
+
+
+def test_a_deletion_that_was_killed_in_the_middle_is_finished_by_the_next_writer(store, folder):
+    folder.tombstone("bad").with_suffix(layout.REMOVING).write_bytes(b"99\nbad")
+    reader = open_reader(store)
+    assert [row.run for row in reader.runs()] == ["good"]
+    assert (list(reader.streams("bad")), folder.deleted("bad")) == ([], 99)
+    new = StreamKey("bad", "e" * 32, "stdout")
+    told = Facts(new, TEXT, 100, {"run.id": "bad"})
+
+    do(written(store, Batch([seal(told, 0, b"new\n", (Mark(4, 200),))], [told])))
+
+    assert [row.facts for row in reader.streams("bad")] == [told]
+    assert [row.run for row in reader.runs()] == ["bad", "good"]
+    assert (folder.deleted("bad"), folder.removing("bad")) == (99, False)
+    reader.close()
+
+
+def test_a_reader_that_had_a_run_open_sees_the_one_begun_anew(store, folder):
+    reader = open_reader(store)
+    assert len(list(reader.load([head.key for head in reader.heads(key("good"))]))) == 50
+
+    async def work():
+        one = open_writer(store)
+        await one.delete_run("good")
+        await one.close()
+
+    do(work())
+    started = 1 << 53
+    new = StreamKey("good", "e" * 32, "stdout")
+    told = Facts(new, TEXT, started, {"run.id": "good"})
+    do(written(store, Batch([seal(told, 0, b"new\n", (Mark(4, 200),))], [told])))
+
+    assert [row.facts.stream for row in reader.streams("good")] == [new]
+    assert [one.data for one in reader.load([BlockKey(new, 0)])] == [b"new\n"]
     reader.close()
 
 
@@ -118,7 +193,7 @@ def test_a_damaged_run_is_deleted_by_the_name_that_the_list_shows(store, folder)
     async def work():
         one = open_writer(store)
         deleted = await one.delete_run(name)
-        extents = await one.extents([key("bad")])
+        extents = await one.extents({key("bad"): 1})
         await one.close()
         return deleted, extents[key("bad")]
 
@@ -135,7 +210,7 @@ def test_a_batch_reaches_the_good_runs_although_one_is_damaged(store, folder):
         one = open_writer(store)
         with pytest.raises(StoreDamaged, match="other runs are not affected"):
             await one.write(batch)
-        extents = await one.extents([key("good")])
+        extents = await one.extents({key("good"): 1})
         deleted = await one.delete_run("bad")
         await one.close()
         return extents[key("good")].end, deleted
@@ -204,7 +279,7 @@ def test_a_tombstone_outlives_the_catalog(store, folder):
         await one.close()
         folder.catalog.unlink(missing_ok=True)
         other = open_writer(store)
-        extent = (await other.extents([key("good")]))[key("good")]
+        extent = (await other.extents({key("good"): 1}))[key("good")]
         await other.close()
         return extent
 
@@ -219,7 +294,7 @@ def test_deleting_from_another_process_stops_a_writer_that_has_the_run_open(stor
         await other.delete_run("good")
         late = block("good", 5002, b"late\n")
         refused = await one.write(Batch([late]))
-        extent = (await one.extents([key("good")]))[key("good")]
+        extent = (await one.extents({key("good"): 1}))[key("good")]
         await one.close()
         await other.close()
         return list(refused) == [late.head.key], extent
@@ -288,7 +363,7 @@ def test_a_writer_refuses_to_go_on_in_a_forked_child(store, monkeypatch):
     one = open_writer(store)
     monkeypatch.setattr(writer.os, "getpid", lambda: -1)
     with pytest.raises(StoreError, match="fork"):
-        do(one.extents([key("good")]))
+        do(one.extents({key("good"): 1}))
     monkeypatch.undo()
     do(one.close())
 
@@ -361,7 +436,7 @@ def test_a_full_disk_is_an_error_to_be_tried_again_and_loses_nothing(store, fold
             await one.write(Batch([big]))
         assert not caught.value.permanent
         again = await one.write(Batch([big]))
-        extent = (await one.extents([key("good")]))[key("good")]
+        extent = (await one.extents({key("good"): 1}))[key("good")]
         await one.close()
         return list(again), extent.end
 
@@ -509,7 +584,7 @@ def test_an_empty_extent_makes_no_file(tmp_path):
 
     async def work():
         one = open_writer(dsn)
-        found = await one.extents([key("asked")])
+        found = await one.extents({key("asked"): 1})
         await one.close()
         return found
 

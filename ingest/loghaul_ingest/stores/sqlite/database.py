@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +21,9 @@ SCHEMA_VERSION = 1
 #: Measured: with 4096, compressed blocks leave 0.03 bytes per raw byte empty at ends of pages.
 PAGE_BYTES = 2048
 BUSY_SECONDS = 30.0
+
+#: A writer that begins a database has put something into it by then.
+BEGIN_SECONDS = 1.0
 
 #: 8 MB of log: fewer copies of the pages that every batch changes.
 CHECKPOINT_PAGES = 4000
@@ -92,7 +97,20 @@ def open_for_reading(path: Path) -> sqlite3.Connection | None:
             # A folder that cannot be written to has no room for the shared index of a WAL.
             if not path.exists():
                 return None
+            _check_access(path)
             return _readable(path, "mode=ro&immutable=1")
+
+
+def _check_access(path: Path) -> None:
+    """Raise StoreDamaged where a file may not be read: to a reader that is no better."""
+    try:
+        with path.open("rb"):
+            pass
+    except (PermissionError, IsADirectoryError) as error:
+        raise StoreDamaged(
+            f"{path} cannot be read ({error.strerror}): other runs are not affected; give "
+            "yourself the right to read it, or delete the run"
+        ) from error
 
 
 def _readable(path: Path, how: str) -> sqlite3.Connection | None:
@@ -106,12 +124,23 @@ def _readable(path: Path, how: str) -> sqlite3.Connection | None:
     try:
         if _version(connection, path) == 0:
             connection.close()
+            _check_begun(path)
             return None
         connection.execute("PRAGMA mmap_size = 268435456")
     except BaseException:
         connection.close()
         raise
     return connection
+
+
+def _check_begun(path: Path) -> None:
+    """Raise StoreDamaged for a file of no bytes that nobody can be about to fill."""
+    try:
+        status = os.stat(path)
+    except FileNotFoundError:
+        return
+    if status.st_size == 0 and time.time() - status.st_mtime > BEGIN_SECONDS:
+        raise damaged(path, "it is empty")
 
 
 def _configure(connection: sqlite3.Connection, path: Path) -> None:
