@@ -20,8 +20,10 @@ def call(request, tmp_path):
         "LOGHAUL_BACKGROUND": request.param,
     }
 
-    def go(*args, code=0):
-        done = subprocess.run([LOGHAUL, *args], env=environment, capture_output=True, timeout=60)
+    def go(*args, code=0, program=LOGHAUL, **more):
+        done = subprocess.run(
+            [program, *args], env={**environment, **more}, capture_output=True, timeout=60
+        )
         assert done.returncode == code, (args, done.stderr)
         return done.stdout
 
@@ -48,3 +50,20 @@ def test_a_run_that_is_started_again_after_its_deletion_is_there(call):
     assert call("search", "words file:*driver*", "--count") == b"1\n"
     [row] = json.loads(call("runs", "-o", "json"))
     assert (row["id"], row["attempts"], row["nodes"]) == ("again", 1, 1)
+
+
+def test_a_run_begun_again_in_any_way_after_its_deletion_is_there(call):
+    by_init = "import logging, loghaul; loghaul.init(run='again'); logging.warning('by init')"
+    ways = {
+        b"by name\n": lambda: speak(call, "by name"),
+        b"by environment\n": lambda: call(
+            "run", "-q", "--", "echo", "by environment", LOGHAUL_RUN_ID="again"
+        ),
+        b"by init\n": lambda: call("-c", by_init, program=sys.executable),
+    }
+    for words, begin in ways.items():
+        begin()
+        said = call("logs", "again")
+        assert said.endswith(words) and said.count(b"\n") == 1
+        call("delete", "again", "--yes")
+        call("logs", "again", code=3)

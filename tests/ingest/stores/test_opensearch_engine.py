@@ -176,6 +176,30 @@ def test_what_a_zombie_writes_behind_a_tombstone_is_never_shown_and_goes(
     assert do(writer.extents({KEY: 1})) == {KEY: None}
 
 
+def test_a_sweep_leaves_what_was_begun_after_the_deletion(dsn, open_one, monkeypatch):
+    writer, zombie = open_one(open_writer, dsn), open_one(open_writer, dsn)
+    do(zombie.write(Batch([block(0, b"one\n")], (FACTS,))))
+    monkeypatch.setattr(zombie._tombstones, "among", lambda runs: {})
+    assert do(writer.delete_run("run-1"))
+    do(zombie.write(Batch([block(4, b"two\n")])))
+    new = replace(FACTS, stream=KEY._replace(writer="f" * 32), started=1 << 53)
+    said = seal(new, 0, b"new\n", (Mark(4, 7),))
+    assert do(writer.write(Batch([said], (new,)))) == []
+    monkeypatch.setattr(tombstones, "SWEEP_AFTER_SECONDS", -1)
+    monkeypatch.setattr(tombstones, "_PAGE", 1)
+
+    open_one(open_writer, dsn)
+
+    assert ask(dsn, "GET", "/PREFIX-blocks*/_count")["count"] == 1
+    reader = open_one(open_reader, dsn)
+    assert [row.facts for row in reader.streams("run-1")] == [new]
+    assert [one.data for one in reader.load([said.head.key])] == [b"new\n"]
+    assert do(writer.extents({KEY: 1, new.stream: new.started})) == {
+        KEY: None,
+        new.stream: Extent(4),
+    }
+
+
 # Words
 
 
