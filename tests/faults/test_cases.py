@@ -315,10 +315,14 @@ def test_f03_a_body_that_is_too_large_is_halved_down_to_one_block(store, between
         return (413, b"") if len(body) > most else send()
 
     between.always = small
-    noise = os.urandom(20_000).hex().encode() + b"\n"
-    one.send(*(chunk(key(f"rank-{number}"), 0, lines(100)) for number in range(7)))
+    check_halves(one, os.urandom(20_000).hex().encode() + b"\n")
+
+
+def check_halves(one, noise, lines_each=100):
+    """Everything gets through a limit but one block, which becomes a dead letter and a gap."""
+    one.send(*(chunk(key(f"rank-{number}"), 0, lines(lines_each)) for number in range(7)))
     one.send(chunk(key("noise"), 0, noise), chunk(key("behind"), 0, lines(10)))
-    one.work()
+    one.work(seconds=60)
 
     one.check(but=[key("noise")])
     (letter,) = one.letters.letters()
@@ -772,3 +776,15 @@ def test_f26_reading_goes_on_when_the_node_is_killed_and_started_again(node, ben
     assert data == b"".join(parts)
     offsets = [head.offset for head in heads]
     assert len(offsets) == len(set(offsets)) == len(list(one.reader.heads(key(run=run))))
+
+
+@pytest.mark.timeout(300)
+def test_f03_a_node_that_takes_small_bodies_alone_gets_such(node, bench):
+    """The last one here: the node is not set back."""
+    (settings,) = node.home.glob("opensearch-*/config/opensearch.yml")
+    settings.write_text(f"{settings.read_text()}http.max_content_length: 24kb\n")
+    node.kill()
+    node.start()
+    one = bench(f"{node.dsn.replace('/loghaul', '/small')}?fresh_seconds=0")
+
+    check_halves(one, os.urandom(30_000).hex().encode() + b"\n", lines_each=900)
