@@ -446,7 +446,8 @@ def ledger(tmp_path, kafka):
         home = tmp_path / "home"
         given = {"store": store} if store else {}
         dsn = kafka.dsn(partitions=partitions)
-        settings = config.load(home=home, transport=dsn, group="cases", **given)
+        name = dsn.rpartition("/")[2]  # one of its own: a worker that was killed keeps its place
+        settings = config.load(home=home, transport=dsn, group=name, **given)
         settings.spool.mkdir(parents=True)
         made.append(Ledger(settings))
         return made[-1]
