@@ -39,6 +39,8 @@ SITE = (
     "lineno", "pathname", "funcName", "name", "levelno", "thread", "threadName", "process",
     *(("taskName",) if sys.version_info >= (3, 12) else ()),
 )  # fmt: skip
+#: Of these no text is made by code of a script.
+_PLAIN = (str, int, float, bool, type(None))
 #: Call site -> what its lines have in common, a `Site` of the spool; for `loghaul.hot`.
 sites: dict[Any, Any] = {}
 _formatting: set[int] = set()
@@ -110,8 +112,9 @@ def fields(
     thread = get_ident()
     # An argument that logs while it is made text: its own text is not asked for again.
     careful = thread in _formatting
-    _formatting.add(thread)
     try:
+        # Inside: an interrupt that comes with this call must not leave the thread marked for ever.
+        _formatting.add(thread)
         extras = _extras(values, careful)
         extras.update(extra or {})
         if message is None:
@@ -203,13 +206,19 @@ def _message(values: dict[str, Any], extras: dict[str, Any], careful: bool) -> s
     if not args:
         return text(message, careful)
     try:
-        if careful:
+        if careful and not _is_plain(message, args):
             raise ValueError("logged while an argument was made text")
         return str.__str__(str(message) % args)
     except Exception as error:  # noqa: BLE001 - arguments may raise anything
         health.note("arguments of a record do not fit its message", error)
         extras["args"] = plain(args, careful=True)
         return text(message, careful)
+
+
+def _is_plain(message: Any, args: Any) -> bool:
+    """Whether merging them runs no code but Python's own, which logs nothing."""
+    parts = args.values() if type(args) is dict else args if type(args) is tuple else (args,)
+    return type(message) is str and all(type(part) in _PLAIN for part in parts)
 
 
 def _error(values: dict[str, Any], careful: bool) -> dict[str, Any]:

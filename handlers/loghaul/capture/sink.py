@@ -130,8 +130,7 @@ def open_sink(
         for one in plumbing:
             if one.row >= FIRST_RANK:
                 sink.declare(one.row, one.name, TEXT, one.path, one.iostream)
-        if known:
-            sink.recover(reason)
+        sink.recover(reason)
     except (LoghaulError, OSError) as error:
         return NoSink(), None, str(error)
     return sink, writer.lock_descriptor(), ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import weakref
 from pathlib import Path
 
 from loghaul.errors import SpoolError, SpoolFormatError
@@ -21,6 +22,9 @@ class SegmentFile:
         """Open it. Raises OSError, and SpoolFormatError when a newer loghaul wrote it."""
         self.final = False
         self._fd = os.open(directory / segment_name(number), os.O_RDONLY | os.O_CLOEXEC)
+        # A reader that is dropped without a word gives its descriptor back, too.
+        self._finalizer = weakref.finalize(self, os.close, self._fd)
+        self._finalizer.atexit = False
         try:
             self.size = os.fstat(self._fd).st_size
             self.size = max(decode_segment_header(os.pread(self._fd, 64, 0)).size, self.size)
@@ -39,6 +43,5 @@ class SegmentFile:
 
     def close(self) -> None:
         """Give up the descriptor."""
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+        self._finalizer()
+        self._fd = -1

@@ -93,6 +93,8 @@ class SpoolWriter(Appender):
         if self.directory.exists():
             raise FileExistsError(0, "a writer of this id exists")
         making = self.directory.with_name(f".{self.id}")
+        # Of a process that was to be this very writer, and was killed before it was one.
+        shutil.rmtree(making, ignore_errors=True)
         making.mkdir(mode=0o700)
         try:
             self._lock_fd = lock.create(making)
