@@ -147,6 +147,7 @@ def test_an_empty_store_answers_everything_with_nothing(store):
     assert store.extent(key()) == Extent()
     assert store.do(store.writer.compact(key())) == 0
     assert store.do(store.writer.delete_run("none")) is False
+    assert store.reader.sizes() == {}
     assert store.write() == []
 
 
@@ -842,6 +843,36 @@ def test_a_run_that_lives_again_can_be_deleted_again(store):
         assert store.extent(stream, begun) is None
         assert (list(store.reader.runs()), store.candidates(EVERY)) == ([], [])
     assert store.do(store.writer.delete_run("run-1")) is False
+
+
+def test_runs_that_are_larger_have_larger_sizes(store):
+    small, large = key(run="small"), key(run="\ud800 large")
+    data = b"".join(b"%032x\n" % (number**9) for number in range(400))
+    for at in range(0, len(data), 3300):
+        store.write([block(at, data[at : at + 3300], stream=large)])
+    store.write([block(0, b"one\n", stream=small)])
+
+    sizes = store.reader.sizes()
+
+    assert set(sizes) == {"small", "\ud800 large"}
+    assert 0 < sizes["small"] < sizes["\ud800 large"]
+    assert len(data) / 20 < sizes["\ud800 large"] < len(data) * 20
+
+
+def test_the_size_of_a_deleted_run_is_gone_at_once(store):
+    data = b"".join(b"%032x\n" % (number**9) for number in range(400))
+    for number in range(4):
+        for at in range(0, len(data), 3300):
+            stream = key(run=f"run-{number}")
+            store.write([block(at, data[at : at + 3300], stream=stream)])
+    before = store.reader.sizes()
+
+    store.do(store.writer.delete_run("run-1"))
+    store.do(store.writer.delete_run("run-2"))
+
+    after = store.reader.sizes()
+    assert set(after) == {"run-0", "run-3"}
+    assert sum(after.values()) < 0.7 * sum(before.values())
 
 
 # What is proposed

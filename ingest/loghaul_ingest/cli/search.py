@@ -104,7 +104,7 @@ class _Tolerant:
         self._reader = reader
         self.runs, self.streams = reader.runs, reader.streams
         self.heads, self.load = reader.heads, reader.load
-        self.tally, self.close = reader.tally, reader.close
+        self.tally, self.sizes, self.close = reader.tally, reader.sizes, reader.close
 
     def candidates(
         self, proposal: Proposal, runs: Iterable[str] | None = None, before: int | None = None

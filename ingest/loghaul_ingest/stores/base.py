@@ -191,6 +191,14 @@ class Reader(Protocol):
         """
         ...
 
+    def sizes(self) -> Mapping[str, int]:
+        """About how many bytes each run of `runs` holds on disk; together, what the store does.
+
+        What was deleted is not counted, from the moment of its deletion, even where the disk gets
+        its bytes back later. Empty case: {}.
+        """
+        ...
+
     def close(self) -> None:
         """Release everything. Idempotent."""
         ...

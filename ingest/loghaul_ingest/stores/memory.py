@@ -233,6 +233,14 @@ class MemoryReader:
             heads = [block.head for found in self._chosen(runs) for block in found.blocks.values()]
         return tally_of(heads, since, until, bucket_us)
 
+    def sizes(self) -> Mapping[str, int]:
+        """See `base.Reader`; of a disk that is memory."""
+        with self._store.lock:
+            return {
+                run: sum(len(one.data) for found in streams.values() for one in found.sorted())
+                for run, streams in self._store.runs.items()
+            }
+
     def close(self) -> None:
         """See `base.Reader`; the store stays."""
 

@@ -27,6 +27,7 @@ from loghaul_ingest.stores.opensearch.searching import Walk, asks_streams, heads
 from loghaul_ingest.stores.opensearch.streams import Row, Streams
 from loghaul_ingest.stores.opensearch.tallying import Counting
 from loghaul_ingest.stores.opensearch.tombstones import Tombstones
+from loghaul_ingest.stores.opensearch.weighing import weigh
 
 _FIRST_LOAD, _LARGEST_LOAD = 4, 64
 
@@ -125,6 +126,13 @@ class OpenSearchReader:
         streams = {stream_id(row.facts.stream): row.facts.stream for row in self._facts(wanted)}
         search = Search(self._client, self._names.blocks(), wanted)
         return Counting(search, streams, self._gone()).tally(since, until, bucket_us)
+
+    def sizes(self) -> Mapping[str, int]:
+        """See `base.Reader`; an index is shared among its runs by their raw bytes."""
+        self._freshen()
+        runs = {run_key(row.facts.stream.run): row.facts.stream.run for row in self._facts(None)}
+        weights = weigh(self._client, f"{self._names.blocks()},{self._names.streams}")
+        return {run: weights.get(key, 0) for key, run in runs.items()}
 
     def close(self) -> None:
         """See `base.Reader`."""

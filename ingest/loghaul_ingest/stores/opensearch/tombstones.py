@@ -73,8 +73,8 @@ class Tombstones:
         self._client.call("PUT", f"/{self._names.runs}/_doc/{_quoted(key)}", document, refresh=True)
 
     def remove(self, key: str, streams: Sequence[str] | None = None) -> bool:
-        """Remove the documents of a run, of these streams or all; False where OpenSearch is
-        still at it.
+        """Remove the documents of a run, of these streams or all; False where some stay, because
+        OpenSearch is still at it, or refuses writes to one of the indices just now.
         """
         query: dict[str, Any] = {"term": {"run": key}}
         if streams is not None:
@@ -92,9 +92,9 @@ class Tombstones:
                 timeout_seconds=_PATIENCE_SECONDS,
             )
         except Failed as error:
-            if error.status:
+            if error.kind:
                 raise
-            return False
+            return False  # no answer, or one that tells of documents
         return not (reply.get("failures") or reply.get("version_conflicts"))
 
     def sweep(self) -> None:

@@ -16,12 +16,13 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from loghaul.chunk import StreamKey
-from loghaul_ingest.block import Block, BlockKey, Extent, Facts
+from loghaul_ingest.block import Block, BlockKey, Extent, Facts, Head
 from loghaul_ingest.errors import StoreError
 from loghaul_ingest.stores import totals
 from loghaul_ingest.stores.base import Batch
 from loghaul_ingest.stores.opensearch import bulk, chains, setup
 from loghaul_ingest.stores.opensearch.address import Address
+from loghaul_ingest.stores.opensearch.buckets import Buckets
 from loghaul_ingest.stores.opensearch.client import Client
 from loghaul_ingest.stores.opensearch.compacting import Compactor
 from loghaul_ingest.stores.opensearch.documents import action, document
@@ -35,6 +36,9 @@ from loghaul_ingest.stores.starts import Starts
 IN_FLIGHT = 2
 #: Raw bytes of blocks per bulk request.
 SHARE_BYTES = 1536 * 1024
+
+#: So often an index may be dropped under a write before it is an error to try again later.
+_ROUNDS = 3
 
 #: Streams whose bucket is remembered.
 _MOST_STREAMS = 100_000
@@ -50,8 +54,11 @@ class OpenSearchWriter:
         self._names = Names(address.prefix)
         self._streams = Streams(self._client, self._names)
         self._tombstones = Tombstones(self._client, self._names)
+        self._indices = Buckets(self._client, self._names)
         self._buckets: OrderedDict[StreamKey, str] = OrderedDict()
         self._made: set[str] = set()
+        #: Buckets from which documents were deleted, and which others live in.
+        self._thinned: set[str] = set()
         self._starts = Starts(_MOST_STREAMS)
         self._tails: OrderedDict[StreamKey, tuple[int, bool]] = OrderedDict()
         #: Of the batch that failed last: the blocks that are written, and whether they stood there.
@@ -62,6 +69,7 @@ class OpenSearchWriter:
         try:
             self.warnings = setup.ready(self._client, self._names)
             self._tombstones.sweep()
+            self._indices.drop_unused()
         except BaseException:
             self._client.close()
             raise
@@ -107,6 +115,7 @@ class OpenSearchWriter:
     def _close(self) -> None:
         self._work.shutdown()
         self._bulks.shutdown()
+        self._squeeze()
         self._client.close()
 
     def _extents(self, streams: Sequence[StreamKey]) -> dict[StreamKey, Extent | None]:
@@ -147,15 +156,9 @@ class OpenSearchWriter:
         self._settle(blocks, [facts for facts in batch.facts if facts.stream not in deleted])
         stood = [block.head.key for block in batch.blocks if block.head.stream in deleted]
         before = self._done_before(blocks)
-        outcome = bulk.Outcome()
-        for one in self._bulks.map(
-            self._create, shares(one for one in blocks if one.head.key not in before)
-        ):
-            outcome.join(one)
+        outcome = self._create_all([one for one in blocks if one.head.key not in before])
         stood += [key for key, (_, stands) in before.items() if stands]
         self._note_done(blocks, before, outcome)
-        for index in outcome.missing:
-            setup.create_index(self._client, index)
         outcome.check()
         for block in blocks:
             # A newline at its end: nothing is unfinished, whatever becomes of the stream.
@@ -217,6 +220,25 @@ class OpenSearchWriter:
             setup.create_index(self._client, self._names.blocks(bucket))
             self._made.add(bucket)
 
+    def _create_all(self, blocks: Sequence[Block]) -> bulk.Outcome:
+        """Create blocks; an index that was dropped meanwhile, because no run was left, is made."""
+        outcome = bulk.Outcome()
+        for _ in range(_ROUNDS):
+            outcome.missing = set()
+            for one in self._bulks.map(self._create, shares(blocks)):
+                outcome.join(one)
+            for index in outcome.missing:
+                setup.create_index(self._client, index)
+            written = {*outcome.done, *outcome.stood}
+            blocks = [
+                one
+                for one in blocks
+                if one.head.key not in written and self._index(one.head) in outcome.missing
+            ]
+            if not blocks:
+                break
+        return outcome
+
     def _create(self, blocks: Sequence[Block]) -> bulk.Outcome:
         items = [self._item(block) for block in blocks]
         outcome = bulk.Outcome()
@@ -229,13 +251,16 @@ class OpenSearchWriter:
         return outcome
 
     def _item(self, block: Block) -> bulk.Item:
-        head = block.head
+        index = self._index(block.head)
+        line = action("create", index, block.head)
+        return bulk.Item(block.head.key, index, line + document(block))
+
+    def _index(self, head: Head) -> str:
         with self._lock:
             bucket = self._buckets.get(head.stream)
         if bucket is None:
             raise StoreError("more streams at once than are remembered: trying again")
-        index = self._names.blocks(bucket)
-        return bulk.Item(head.key, index, action("create", index, head) + document(block))
+        return self._names.blocks(bucket)
 
     def _finish(self, facts: Facts) -> None:
         """Count the last line of an ended stream, where it was sealed as an unfinished one."""
@@ -262,7 +287,7 @@ class OpenSearchWriter:
             allow_no_indices=True,
         )
         before = self._tombstones.among([run]).get(run)
-        rows = self._streams.of_runs([run])
+        rows = list(self._streams.of_runs([run]))
         if not any(before is None or row.facts.started > before for row in rows):
             return False
         self._tombstones.bury(run)
@@ -270,7 +295,35 @@ class OpenSearchWriter:
             for key in [key for key in self._buckets if key.run == run]:
                 del self._buckets[key]
         self._tombstones.remove(run_key(run))
+        self._give_back({row.bucket for row in rows})
         return True
+
+    def _give_back(self, buckets: set[str]) -> None:
+        """Drop what a run left empty: the run is gone, whatever becomes of this."""
+        try:
+            dropped = self._indices.drop_unused(buckets)
+        except StoreError:
+            return  # the next sweep drops them
+        self._made -= dropped
+        self._thinned |= buckets - dropped
+
+    def _squeeze(self) -> None:
+        """Have the bytes of deleted documents given back where they are many: once for all runs
+        that were deleted, for OpenSearch copies what stays.
+        """
+        indices = ",".join(self._names.blocks(bucket) for bucket in sorted(self._thinned))
+        if not indices:
+            return
+        try:
+            self._client.call(
+                "POST",
+                f"/{indices}/_forcemerge",
+                ignore_unavailable=True,
+                only_expunge_deletes=True,
+                wait_for_completion=False,
+            )
+        except StoreError:
+            pass  # it merges them by itself, later
 
     def _remember_all(self, rows: Mapping[StreamKey, Row]) -> None:
         for key, row in rows.items():

@@ -136,6 +136,17 @@ def stamp(database: Path) -> Stamp | None:
     return Stamp(status.st_size, status.st_mtime_ns)
 
 
+def size_bytes(database: Path) -> int:
+    """Return the bytes of a database and of what SQLite put beside it; 0 when it is gone."""
+    size = 0
+    for suffix in ("", *COMPANIONS):
+        try:
+            size += os.stat(f"{database}{suffix}").st_size
+        except FileNotFoundError:
+            pass
+    return size
+
+
 def unlink(database: Path) -> None:
     """Remove a database and what SQLite put beside it. Whoever has it open keeps what he has."""
     for suffix in ("", *COMPANIONS):

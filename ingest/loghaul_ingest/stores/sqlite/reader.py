@@ -19,7 +19,7 @@ from loghaul_ingest.stores.base import RunRow, Stored, StreamRow, Tally
 from loghaul_ingest.stores.sqlite.catalog import Catalog, Resting
 from loghaul_ingest.stores.sqlite.codec import Codec
 from loghaul_ingest.stores.sqlite.database import translated
-from loghaul_ingest.stores.sqlite.layout import Layout
+from loghaul_ingest.stores.sqlite.layout import Layout, size_bytes
 from loghaul_ingest.stores.sqlite.pool import Pool
 from loghaul_ingest.stores.sqlite.rows import (
     HEAD,
@@ -137,6 +137,18 @@ class SqliteReader:
                     raise
                 continue  # the list of runs shows it as damaged
             found.update(tally_of(heads, since, until, bucket_us))
+        return found
+
+    def sizes(self) -> Mapping[str, int]:
+        """See `base.Reader`: the files of each run."""
+        found: dict[str, int] = {}
+        for path, resting in self._known().items():
+            try:
+                run = resting.run if resting else self._run_of(path)
+            except StoreDamaged:
+                run = path.name
+            if run is not None:
+                found[run] = size_bytes(path)
         return found
 
     def close(self) -> None:

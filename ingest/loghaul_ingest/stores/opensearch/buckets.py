@@ -1,0 +1,128 @@
+"""Buckets in which no stream lies any more: their indices are dropped, bytes come back at once.
+
+A stream's document, which names its bucket, is made before its first block: so a bucket that no
+document names holds nothing that anybody wants. But a worker may name it in the moment in which it
+is dropped, and what it then wrote would go with the index. Therefore, in this order:
+
+    a document stands for whoever drops this bucket: two at once could drop what is made anew
+    writes to the index are refused; what was under way is through when OpenSearch says so
+    is the bucket named now? writes are let in again; else the index goes
+
+A worker that was refused tries again, finds no index, and makes it. Who dies in between leaves the
+document behind: the next sweep takes it over and goes on.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from loghaul_ingest.errors import StoreError
+from loghaul_ingest.stores.opensearch.client import Client
+from loghaul_ingest.stores.opensearch.failures import CONFLICT, NO_INDEX, Failed
+from loghaul_ingest.stores.opensearch.names import Names
+
+#: After so long whoever was dropping a bucket is dead; for he gives up by himself long before.
+LEASE_SECONDS, HOLD_SECONDS = 300.0, 60.0
+
+#: Buckets are months: of so many nobody has more.
+_MOST = 10_000
+
+
+class Buckets:
+    """The indices of blocks of a store."""
+
+    def __init__(self, client: Client, names: Names) -> None:
+        self._client, self._names = client, names
+
+    def drop_unused(self, among: Collection[str] | None = None) -> set[str]:
+        """Drop the indices of those buckets (None: of all) that no stream lies in.
+
+        Returns the buckets that are gone. One that cannot be dropped now is left to a later call.
+        """
+        there = self._there()
+        wanted = there if among is None else there & set(among)
+        if not wanted:
+            return set()
+        used = self._used(wanted)
+        # A lock that is there was left behind, or is somebody's who will be done in a moment.
+        return {one for one in wanted - used | self._locked(wanted) if self._drop(one)}
+
+    def _there(self) -> set[str]:
+        found = self._client.call("GET", f"/{self._names.blocks()}/_alias")
+        return {self._names.bucket(index) for index in found}
+
+    def _used(self, buckets: Collection[str]) -> set[str]:
+        """Return those that a stream lies in, as the primaries know it now."""
+        self._client.call("POST", f"/{self._names.streams}/_refresh", ignore_unavailable=True)
+        reply = self._client.call(
+            "POST",
+            f"/{self._names.streams}/_search",
+            {
+                "size": 0,
+                "query": {"terms": {"bucket": sorted(buckets)}},
+                "aggs": {"buckets": {"terms": {"field": "bucket", "size": _MOST}}},
+            },
+            preference="_primary",
+            allow_partial_search_results=False,
+        )
+        return {one["key"] for one in reply["aggregations"]["buckets"]["buckets"]}
+
+    def _drop(self, bucket: str) -> bool:
+        try:
+            if not self._take(bucket):
+                return False
+            dropped = self._drop_taken(bucket)
+            self._client.call("DELETE", self._lock(bucket), refresh=True)
+            return dropped
+        except StoreError:
+            return False  # should writes be refused now, the next sweep lets them in or drops it
+
+    def _drop_taken(self, bucket: str) -> bool:
+        index, until = f"/{self._names.blocks(bucket)}", time.monotonic() + HOLD_SECONDS
+        try:
+            self._client.call("PUT", f"{index}/_block/write")
+            if self._used([bucket]):
+                self._client.call("PUT", f"{index}/_settings", {"index.blocks.write": None})
+                return False
+            if time.monotonic() > until:
+                raise StoreError("dropping a bucket took so long that others may be at it too")
+            self._client.call("DELETE", index)
+        except Failed as error:
+            if error.kind != NO_INDEX:
+                raise
+        return True
+
+    # The lock of a bucket is a document beside the tombstones, which no run's can be: see run_key.
+
+    def _lock(self, bucket: str) -> str:
+        return f"/{self._names.runs}/_doc/{_lock_id(bucket)}"
+
+    def _take(self, bucket: str) -> bool:
+        """Begin to drop a bucket; False where somebody else does."""
+        now = int(time.time() * 1000)
+        document = {"run": _lock_id(bucket), "deleted": now, "swept": True}
+        place: Mapping[str, Any] = {"op_type": "create"}
+        for _ in range(2):
+            try:
+                self._client.call("PUT", self._lock(bucket), document, refresh=True, **place)
+                return True
+            except Failed as error:
+                if error.kind != CONFLICT:
+                    raise
+            found = self._client.call("GET", self._lock(bucket), preference="_primary")
+            if now - found["_source"]["deleted"] < LEASE_SECONDS * 1000:
+                return False
+            place = {"if_seq_no": found["_seq_no"], "if_primary_term": found["_primary_term"]}
+        return False
+
+    def _locked(self, buckets: Collection[str]) -> set[str]:
+        ids = {_lock_id(bucket): bucket for bucket in buckets}
+        path = f"/{self._names.runs}/_mget"
+        reply = self._client.call("POST", path, {"ids": list(ids)}, preference="_primary")
+        return {ids[one["_id"]] for one in reply["docs"] if one.get("found")}
+
+
+def _lock_id(bucket: str) -> str:
+    return f"~drop-{bucket}"
