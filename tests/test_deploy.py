@@ -341,6 +341,8 @@ EXAMPLES = {
     "group_instance": '"worker-0"',
     "spool_max_bytes": '"1GiB"',
     "spool_reserve_bytes": '"512MiB"',
+    "retention_days": "90",
+    "retention_bytes": '"500GiB"',
     "run_id": '"mnist_1763937600_0a1b2c3d"',
     "run_name": '"a name for people"',
     "node": '"worker-1"',

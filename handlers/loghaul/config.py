@@ -52,6 +52,20 @@ def size(value: Any) -> int:
         raise ValueError("a number of bytes is needed, such as 1073741824 or 1GiB") from None
 
 
+def days(value: Any) -> int:
+    """Days, a whole number from 1."""
+    if whole(value) < 1:
+        raise ValueError("1 or more is needed; leave it out to keep everything")
+    return whole(value)
+
+
+def most(value: Any) -> int:
+    """Bytes as `size`, from 1."""
+    if size(value) < 1:
+        raise ValueError("1 or more is needed; leave it out to keep everything")
+    return size(value)
+
+
 def yes(value: Any) -> bool:
     """A switch: 1, true, yes, on, or their opposites."""
     word = str(value).strip().lower()
@@ -179,6 +193,18 @@ class Settings:
         "refuse",
         "When the spool is full: `refuse` new records and count them, or `block` the script.",
         "refuse",
+    )
+    retention_days: Optional[int] = _setting(
+        days,
+        None,
+        "Days after its end when a worker removes a run; one that goes on is never removed.",
+        "none: runs are kept",
+    )
+    retention_bytes: Optional[int] = _setting(
+        most,
+        None,
+        "Most that the store holds: above it a worker removes runs, those that ended first first.",
+        "none: runs are kept",
     )
     run_id: Optional[str] = _setting(
         text, None, "Id of the run.", "<experiment>_<unix time>_<8 hex>"

@@ -203,16 +203,24 @@ def _store(settings: Settings) -> Iterator[Finding]:
     try:
         reader = open_reader(settings.store)
         try:
-            runs = reader.runs()
+            runs, size = reader.runs(), sum(reader.sizes().values())
         finally:
             reader.close()
     except Exception as error:  # noqa: BLE001 - any failure to read is what we look for
         advice = "see the message; what is in the spool is kept until the store works again"
         yield Finding("store", WRONG, f"{settings.store}: {error}", advice)
     else:
-        yield Finding("store", OK, f"{settings.store}: {len(runs)} runs")
+        text = f"{settings.store}: {len(runs)} runs, {size / 1e6:,.1f} MB"
+        yield Finding("store", OK, f"{text}; {_retention(settings)}")
     if settings.store.startswith("sqlite:"):
         yield from _databases(Path("/" + settings.store.removeprefix("sqlite:").lstrip("/")))
+
+
+def _retention(settings: Settings) -> str:
+    days, most = settings.retention_days, settings.retention_bytes
+    bounds = [f"{days} days after their end"] if days else []
+    bounds += [f"above {most / 1e6:,.1f} MB"] if most else []
+    return f"removed {', and '.join(bounds)}" if bounds else "kept until somebody deletes them"
 
 
 def _sqlite_features() -> set[str]:

@@ -22,6 +22,7 @@ from loghaul.errors import TransportError
 from loghaul.journal import Journal
 from loghaul.transports.address import parse
 from loghaul_ingest.errors import SourceError
+from loghaul_ingest.retention import Retention
 from loghaul_ingest.shell import Worker
 from loghaul_ingest.sources.kafka import KafkaSource, Refused
 from loghaul_ingest.stack import stack
@@ -110,6 +111,9 @@ class _Member:
             note=self._note,
             watch=watch,
         )
+        self._retention = Retention(settings, self._note)
+        if watch is not None:
+            watch.retention = self._retention
 
     async def serve(self) -> None:
         worker = self._worker
@@ -122,6 +126,7 @@ class _Member:
             await self._connect()
             while not worker.stopping:
                 fetched = await worker.step(0.05)
+                self._retention.step()
                 now = time.monotonic()
                 if fetched or not worker.core.settled or worker.working:
                     busy_at = now
@@ -171,6 +176,7 @@ class _Member:
         self._note("worker so far", **counts, retries=worker.retries, failing=worker.failing)
 
     async def _close(self) -> None:
+        await self._retention.close()
         await self._source.close()
         await self._writer.close()
         self._reader.close()

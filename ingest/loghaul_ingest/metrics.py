@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from loghaul_ingest.backlog import Backlog
+from loghaul_ingest.retention import Retention
 
 COUNTER, GAUGE, HISTOGRAM = "counter", "gauge", "histogram"
 
@@ -61,6 +62,8 @@ METRICS = {
     "loghaul_worker_partitions": Metric(GAUGE, "Partitions of the source that are ours."),
     "loghaul_worker_open_blocks": Metric(GAUGE, "Blocks not sealed yet."),
     "loghaul_worker_held_bytes": Metric(GAUGE, "Bytes fetched and not durable yet."),
+    "loghaul_worker_removed_runs": Metric(COUNTER, "Runs removed by retention.", ("reason",)),
+    "loghaul_store_bytes": Metric(GAUGE, "Bytes of the store, when retention last looked."),
     "loghaul_worker_write_seconds": Metric(HISTOGRAM, "Time of a bulk write.", ("outcome",)),
 }
 
@@ -69,6 +72,13 @@ def of_vitals(alive: str, ready: str) -> Iterator[Sample]:
     """Yield what /healthz and /readyz say ("": yes), as numbers."""
     yield "loghaul_alive", float(not alive)
     yield "loghaul_ready", float(not ready)
+
+
+def of_retention(retention: Retention | None) -> Iterator[Sample]:
+    """Yield what was removed, and how large the store was, once somebody has looked."""
+    yield "loghaul_worker_removed_runs", retention.removed if retention else {}
+    size = retention.store_bytes if retention else None
+    yield "loghaul_store_bytes", {} if size is None else size
 
 
 def of_backlog(backlog: Backlog) -> Iterator[Sample]:

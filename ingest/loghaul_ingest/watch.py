@@ -23,7 +23,8 @@ from loghaul_ingest.block import BlockKey, Extent
 from loghaul_ingest.endpoint import Answers, Endpoint
 from loghaul_ingest.errors import IngestError
 from loghaul_ingest.exposition import Registry, cause
-from loghaul_ingest.metrics import Sample, of_backlog, of_vitals
+from loghaul_ingest.metrics import Sample, of_backlog, of_retention, of_vitals
+from loghaul_ingest.retention import Retention
 from loghaul_ingest.shell import Note, Worker
 from loghaul_ingest.sources.base import Assigned, Event, Partition, Revoked, Source
 from loghaul_ingest.stores.base import Batch, Writer
@@ -85,6 +86,8 @@ class Watch:
         self.events = self.stored_bytes = 0
         self.partitions: set[Partition] = set()
         self.lag: Mapping[str, int] = {}
+        #: What removes runs now and then, where somebody does.
+        self.retention: Retention | None = None
         self.clock = clock
         self._now, self._patience, self._backlog = now, patience_seconds, backlog
         self._worker: Worker | None = None
@@ -177,6 +180,7 @@ class Watch:
         yield "loghaul_lost_bytes", self.lost
         yield "loghaul_lag_records", self.lag
         yield "loghaul_lag_seconds", self.behind_seconds()
+        yield from of_retention(self.retention)
 
 
 class _WatchedSource:

@@ -30,6 +30,7 @@ from loghaul.spool import writers
 from loghaul_ingest.backlog import Backlog
 from loghaul_ingest.errors import IngestError, StoreError
 from loghaul_ingest.flushes import Flushes
+from loghaul_ingest.retention import Retention
 from loghaul_ingest.shell import Worker
 from loghaul_ingest.sources.spool import SpoolSource
 from loghaul_ingest.stack import stack
@@ -194,6 +195,9 @@ class _Home:
             note=self._note,
             watch=watch,
         )
+        self._retention = Retention(settings, self._note)
+        if watch is not None:
+            watch.retention = self._retention
         self._flushes = Flushes(folder / "flush", self._source, self._worker.core)
 
     async def serve(self, until_idle_seconds: float | None) -> None:
@@ -207,6 +211,7 @@ class _Home:
             while not worker.stopping and self._ours():
                 quiet = time.monotonic() - busy_at > QUIET_SECONDS
                 fetched = await worker.step(0.1 if quiet else 0.05)
+                self._retention.step()
                 if self._flushes.step():
                     await worker.commit()
                 now = time.monotonic()
@@ -269,6 +274,7 @@ class _Home:
         self._note("worker so far", **counts, retries=worker.retries, failing=worker.failing)
 
     async def _close(self) -> None:
+        await self._retention.close()
         await self._source.close()
         await self._writer.close()
         self._reader.close()

@@ -92,6 +92,16 @@ def test_a_size_that_is_none_is_refused(word: object) -> None:
         load(spool_max_bytes=word)
 
 
+def test_retention_is_off_by_default_and_nothing_is_no_bound() -> None:
+    assert (load().retention_days, load().retention_bytes) == (None, None)
+    given = load(retention_days="90", retention_bytes="1TiB")
+    assert (given.retention_days, given.retention_bytes) == (90, 2**40)
+    for name in ("retention_days", "retention_bytes"):
+        for value in ("0", "-1", "some"):
+            with pytest.raises(SettingsError, match=name):
+                load(**{name: value})
+
+
 def test_tags_are_pairs_or_a_json_object() -> None:
     assert load(tags="a=1, b=x=y").tags == {"a": "1", "b": "x=y"}
     assert load(tags='{"a": 1}').tags == {"a": "1"}

@@ -14,11 +14,13 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from loghaul.chunk import Chunk, End, Gap, Mark, StreamKey
+from loghaul.config import load
 from loghaul.spool import SpoolWriter
 from loghaul_ingest.backlog import Backlog
 from loghaul_ingest.endpoint import Answers, Endpoint, address
 from loghaul_ingest.errors import IngestError, SourceError, StoreError, UsageError
 from loghaul_ingest.metrics import METRICS
+from loghaul_ingest.retention import Retention
 from loghaul_ingest.shell import Pace
 from loghaul_ingest.shipwatch import ShipWatch
 from loghaul_ingest.sources.memory import MemoryBroker
@@ -152,6 +154,20 @@ def test_counts_are_those_of_the_core_and_of_what_was_stored(bench):
     assert found["loghaul_worker_write_seconds_count", "stored"] >= 1
     assert found["process_resident_memory_bytes",] > 1e6
     assert (found["loghaul_alive",], found["loghaul_ready",]) == (1, 1)
+
+
+def test_what_retention_removed_and_left_is_shown_once_it_has_looked(bench, tmp_path):
+    assert ("loghaul_store_bytes",) not in bench.metrics()
+    bench.watch.retention = Retention(load(home=tmp_path), lambda event, **fields: None)
+    assert ("loghaul_store_bytes",) not in bench.metrics()
+    bench.watch.retention.removed["age"] += 3
+    bench.watch.retention.store_bytes = 70
+
+    found = bench.metrics()
+
+    assert found["loghaul_worker_removed_runs_total", "age"] == 3
+    assert found["loghaul_worker_removed_runs_total", "size"] == 0
+    assert found["loghaul_store_bytes",] == 70
 
 
 def test_every_metric_of_the_table_is_shown(bench, tmp_path):

@@ -8,12 +8,13 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 
 import pytest
 
 from loghaul import config
 from loghaul.spool import SpoolWriter
-from loghaul_ingest import worker
+from loghaul_ingest import retention, worker
 from loghaul_ingest.stores import open_reader
 
 
@@ -182,3 +183,27 @@ def test_a_worker_whose_home_was_removed_ends_and_releases_nothing_of_the_new_on
         process.kill()
         process.wait()
     assert stored(settings) == {"stdout": 16}
+
+
+def test_a_worker_that_serves_removes_what_retention_tells_it_to(settings, monkeypatch):
+    writer = SpoolWriter(settings.spool, {"run.id": "run", "role": "session"})
+    writer.append(writer.stream("stdout", "text", "out.txt"), b"one\n")
+    writer.end("closed", {"status": "completed"})
+    writer.close()
+    assert worker.catch_up(settings, 10) and stored(settings)
+    monkeypatch.setattr(retention, "LOOK_SECONDS", 0.0)
+    bounded = replace(settings, retention_bytes=1)
+
+    def end_when_removed():
+        until = time.monotonic() + 20
+        while stored(settings) and time.monotonic() < until:
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    watcher = threading.Thread(target=end_when_removed)
+    watcher.start()
+    worker.serve(bounded)
+    watcher.join()
+
+    assert stored(settings) == {}
+    assert '"runs": {"run": "size"}' in (settings.home / "worker" / "log").read_text()

@@ -24,6 +24,11 @@ COMMANDS = {
     "search": ("loghaul_ingest.cli.search", "search", "Find lines in one, some or all runs."),
     "download": ("loghaul_ingest.cli.download", "download", "Save files of a run, verified."),
     "delete": ("loghaul_ingest.cli.delete", "delete", "Delete a run and everything it logged."),
+    "prune": (
+        "loghaul_ingest.cli.prune",
+        "prune",
+        "Delete runs by age, or to make the store smaller.",
+    ),
     "ingest": ("loghaul_ingest.cli.ingest", "ingest", "Serve as ingest worker in the foreground."),
     "ship": ("loghaul_ingest.cli.ship", "ship", "Move what was captured from here to Kafka."),
     "setup": ("loghaul_ingest.cli.setup", "setup", "Make topic and store ready, or check them."),

@@ -10,11 +10,15 @@ from dataclasses import replace
 
 import pytest
 
-from loghaul.chunk import TEXT, End, Gap, Mark, StreamKey
+from loghaul.chunk import TEXT, Chunk, End, Gap, Mark, StreamKey
 from loghaul_ingest.block import Extent, Facts
 from loghaul_ingest.errors import StoreError
 from loghaul_ingest.query.proposal import EVERY, Word
+from loghaul_ingest.retention import Rules, plan, remove
 from loghaul_ingest.seal import seal
+from loghaul_ingest.shell import Pace
+from loghaul_ingest.sources.memory import MemoryBroker
+from loghaul_ingest.stack import stack
 from loghaul_ingest.stores import open_reader, open_writer
 from loghaul_ingest.stores.base import Batch
 from loghaul_ingest.stores.opensearch import buckets as bucket_indices
@@ -101,8 +105,9 @@ def test_two_workers_that_meet_a_new_stream_at_once_choose_one_bucket(dsn, open_
     together(work, 2)
 
     assert sorted(told[0] + told[1]) == [one.head.key for one in blocks]
+    ask(dsn, "POST", "/PREFIX-blocks*/_refresh")
     indices = ask(dsn, "GET", "/_cat/indices/PREFIX-blocks*?format=json&h=index,docs.count")
-    assert sorted(int(one["docs.count"]) for one in indices)[-1] in (0, 120)
+    assert sorted(int(one["docs.count"]) for one in indices)[-1] == 120
     assert stored_bytes(open_one(open_reader, dsn)) == b"".join(one.data for one in blocks)
     assert do(writers[0].extents({KEY: 1})) == {KEY: Extent(blocks[-1].head.end)}
 
@@ -205,6 +210,40 @@ def test_a_run_that_spans_buckets_goes_from_all_and_an_empty_bucket_is_dropped(d
     assert [row.run for row in reader.runs()] == ["run-2"]
     assert do(writer.delete_run("run-2"))
     assert buckets(dsn) == [] and reader.runs() == [] and reader.sizes() == {}
+
+
+def test_a_late_backlog_of_a_run_that_retention_removed_does_not_bring_it_back(
+    dsn, open_one, tmp_path
+):
+    """Both of a topic: what is left of an old run, and a run that began in the dropped month."""
+    writer, reader = open_one(open_writer, dsn), open_one(open_reader, dsn)
+    ended = replace(FACTS, end=End(400, NOVEMBER + 1, "exit", None, {"exit_code": 0}))
+    do(writer.write(Batch(chain(10), (ended,))))
+    rules = Rules(older_than_us=86_400_000_000)
+    removals = plan(reader.runs(), reader.sizes(), rules, DECEMBER)
+    assert [(one.row.run, one.reason) for one in removals] == [("run-1", "age")]
+    assert removals[0].bytes > 0
+
+    assert do(remove(dsn, removals)).removals == removals
+
+    assert buckets(dsn) == []
+    broker, young = MemoryBroker(["p"]), other_run("run-2", NOVEMBER)
+    for key in (KEY, young.stream):
+        marks, told = (Mark(5, NOVEMBER),), {"run.id": key.run}
+        broker.send("p", Chunk(key, TEXT, 0, b"late\n", marks, NOVEMBER, told))
+    worker = stack(broker.join(), writer, reader, tmp_path, pace=Pace(commit_seconds=0.0))
+
+    async def drain():
+        while broker.committed["p"] < 1:
+            await worker.step(0.05)
+            worker.core.flush()
+
+    asyncio.run(asyncio.wait_for(drain(), 60))
+
+    assert [row.run for row in reader.runs()] == ["run-2"]
+    assert stored_bytes(reader, young.stream) == b"late\n"
+    assert (buckets(dsn), worker.retries) == (["2025.11"], 0)
+    assert worker.core.counts.dropped_bytes == 5
 
 
 def test_a_bucket_that_is_dropped_under_a_writer_is_made_again_for_the_next_run(dsn, open_one):

@@ -605,3 +605,28 @@ def test_words_are_read_along_the_index_and_blocks_by_their_number(store, folder
     assert steps[0].startswith("SCAN words VIRTUAL TABLE INDEX")
     assert steps[1].startswith("SEARCH blocks USING INTEGER PRIMARY KEY")
     assert len(steps) == 2
+
+
+def test_a_writer_lets_go_of_what_others_deleted_when_it_opens_another_run(store):
+    async def work():
+        one, other = open_writer(store), open_writer(store)
+        await one.write(Batch([block("good", 5000, b"x\n")]))
+        await other.delete_run("good")
+        held = deleted_files()
+        await one.write(Batch([block("new", 0, b"x\n")]))
+        left = deleted_files()
+        await one.close()
+        await other.close()
+        return held, left
+
+    def deleted_files():
+        """Files that are gone and take room, because this process has them open."""
+        links = [
+            os.readlink(f"/proc/self/fd/{fd.name}")
+            for fd in Path("/proc/self/fd").iterdir()
+            if os.path.islink(fd)
+        ]
+        return [link for link in links if "/good-" in link and link.endswith(" (deleted)")]
+
+    held, left = do(work())
+    assert held and not left

@@ -266,6 +266,7 @@ class SqliteWriter:
                 database.connection.close()
                 database = None
             if database is None:
+                self._let_go()
                 while len(self._open) >= MOST_OPEN:
                     self._rest(*self._open.popitem(last=False))
                 connection = self._connect(path, run)
@@ -280,6 +281,13 @@ class SqliteWriter:
                 self._open.pop(run, None)
                 database.connection.close()
                 raise
+
+    def _let_go(self) -> None:
+        """Close what others have deleted: the disk has its bytes back when nobody holds them."""
+        for run, database in list(self._open.items()):
+            if not database.stands(self._layout.database(run)):
+                del self._open[run]
+                database.connection.close()
 
     def _connect(self, path: Path, run: str) -> sqlite3.Connection:
         if path.exists() and not self._layout.removing(run):
