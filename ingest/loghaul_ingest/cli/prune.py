@@ -60,7 +60,7 @@ def prune(
         sizes = home.reader.sizes()
         removals = plan(home.reader.runs(), sizes, rules, time.time_ns() // 1000)
     stored = sum(sizes.values())
-    _show(removals, rules, output)
+    _show(removals, output)
     if not removals:
         terminal.notice(f"no run has to go; the store holds {terminal.size(stored)}")
         return
@@ -101,14 +101,14 @@ def _rules(settings: Settings, older_than: str | None, larger_than: str | None) 
     return rules
 
 
-def _show(removals: Sequence[Removal], rules: Rules, output: str) -> None:
+def _show(removals: Sequence[Removal], output: str) -> None:
     if output == "json":
         shown = (terminal.dumps(_public(one)) for one in removals)
         terminal.write(b"[%s]\n" % b",\n".join(shown))
     elif output == "ndjson":
         terminal.write(b"".join(terminal.dumps(_public(one)) + b"\n" for one in removals))
     elif removals:
-        rows = [_cells(one, rules) for one in removals]
+        rows = [_cells(one) for one in removals]
         click.echo(terminal.table(_TITLES, rows, frozenset((3,))))
 
 
@@ -118,16 +118,14 @@ def _public(removal: Removal) -> dict[str, Any]:
     return {**public(removal.row), "reason": removal.reason, "bytes": removal.bytes}
 
 
-def _cells(removal: Removal, rules: Rules) -> tuple[str, ...]:
+def _cells(removal: Removal) -> tuple[str, ...]:
     from loghaul_ingest.retention import AGE
 
-    row = removal.row
-    if removal.reason == AGE:
-        why = f"ended more than {terminal.duration((rules.older_than_us or 0) / 1e6)} ago"
-    else:
-        why = f"the store is larger than {terminal.size(rules.larger_than_bytes or 0)}"
-    ended = terminal.when(row.ended or 0)
-    return terminal.escape(row.run), row.status, ended, terminal.size(removal.bytes), why
+    row, ended = removal.row, removal.row.ended or 0
+    ago = terminal.duration(time.time() - ended / 1e6)
+    why = f"ended {ago} ago" if removal.reason == AGE else "the store is too large"
+    size = terminal.size(removal.bytes)
+    return terminal.escape(row.run), row.status, terminal.when(ended), size, why
 
 
 def _ask(removals: Sequence[Removal], stored: int) -> None:

@@ -630,3 +630,22 @@ def test_a_writer_lets_go_of_what_others_deleted_when_it_opens_another_run(store
 
     held, left = do(work())
     assert held and not left
+
+
+def test_the_size_of_a_run_is_the_same_while_it_is_written_and_at_rest(store):
+    reader = open_reader(store)
+
+    async def work():
+        one = open_writer(store)
+        for number in range(100):
+            data = os.urandom(500).hex().encode() + b"\n"
+            await one.write(Batch([block("new", number * len(data), data)]))
+        sizes = reader.sizes()
+        await one.close()
+        return sizes
+
+    written = do(work())
+
+    assert written == reader.sizes()
+    assert 50_000 < written["new"] < 200_000
+    reader.close()

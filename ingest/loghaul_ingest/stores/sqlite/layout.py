@@ -137,14 +137,11 @@ def stamp(database: Path) -> Stamp | None:
 
 
 def size_bytes(database: Path) -> int:
-    """Return the bytes of a database and of what SQLite put beside it; 0 when it is gone."""
-    size = 0
-    for suffix in ("", *COMPANIONS):
-        try:
-            size += os.stat(f"{database}{suffix}").st_size
-        except FileNotFoundError:
-            pass
-    return size
+    """Return the bytes of a database; 0 when it is gone."""
+    try:
+        return os.stat(database).st_size
+    except FileNotFoundError:
+        return 0
 
 
 def unlink(database: Path) -> None:

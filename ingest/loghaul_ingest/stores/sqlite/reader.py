@@ -140,16 +140,27 @@ class SqliteReader:
         return found
 
     def sizes(self) -> Mapping[str, int]:
-        """See `base.Reader`: the files of each run."""
+        """See `base.Reader`: the files of runs, as they will be at rest. The write-ahead log of one
+        that is being written to holds much of it twice, for a while.
+        """
         found: dict[str, int] = {}
         for path, resting in self._known().items():
             try:
-                run = resting.run if resting else self._run_of(path)
+                found |= {resting.run: size_bytes(path)} if resting else self._pages(path)
             except StoreDamaged:
-                run = path.name
-            if run is not None:
-                found[run] = size_bytes(path)
+                found[path.name] = size_bytes(path)
         return found
+
+    def _pages(self, path: Path) -> dict[str, int]:
+        """Return the run of a database and the bytes of its pages, where it is still there."""
+        with self._pool.connection(path) as connection:
+            if connection is None:
+                return {}
+            pages, page_bytes = (
+                connection.execute(f"PRAGMA {name}").fetchone()[0]
+                for name in ("page_count", "page_size")
+            )
+            return {run_of(connection): pages * page_bytes}
 
     def close(self) -> None:
         """See `base.Reader`."""
