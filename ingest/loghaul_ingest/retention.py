@@ -207,9 +207,8 @@ class Retention:
         finally:
             reader.close()
         removals = plan(rows, sizes, self._rules, int(self._now() * 1e6))
-        removed = Removed(())
-        if removals:
-            removed = asyncio.run(remove(self._store, removals, lambda: self._stopping))
+        # With nothing to remove too: a store clears up behind earlier removals when it is opened.
+        removed = asyncio.run(remove(self._store, removals, lambda: self._stopping))
         return removed, sum(sizes.values()) - sum(one.bytes for one in removed.removals)
 
     # On the loop again.

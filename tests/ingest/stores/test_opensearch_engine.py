@@ -161,6 +161,9 @@ def together(work, count):
 
 # Deleting
 
+#: Makes every tombstone one that was not swept.
+AGAIN = {"script": "ctx._source.swept = ctx._source.run.startsWith('~')"}
+
 
 def test_what_a_zombie_writes_behind_a_tombstone_is_never_shown_and_goes(
     dsn, open_one, monkeypatch
@@ -371,6 +374,38 @@ def test_runs_that_begin_and_end_in_a_bucket_that_is_dropped_all_the_time_lose_n
         whole = b"".join(one.data for one in chain(3, facts))
         assert stored_bytes(reader, facts.stream) == whole
     assert buckets(dsn) == ["2025.11"]
+
+
+@pytest.mark.parametrize(
+    "version", ["2.19", pytest.param("3", marks=pytest.mark.slow)], ids=lambda one: one
+)
+def test_a_sweep_gives_back_the_bytes_of_a_run_in_a_bucket_that_another_lives_in(
+    version, opensearch_stores, open_one, monkeypatch
+):
+    """Takes half a minute: so long documents are kept for replicas that are away."""
+    dsn = opensearch_stores(version)()
+    writer, living = open_one(open_writer, dsn), other_run("living")
+    do(writer.write(Batch(chain(5, living), (living,))))
+    do(writer.write(Batch(chain(200), (FACTS,))))
+    reader = open_one(open_reader, dsn)
+    before = reader.sizes()
+
+    assert do(writer.delete_run("run-1"))
+    assert sum(reader.sizes().values()) < sum(before.values()) / 2
+    monkeypatch.setattr(tombstones, "SWEEP_AFTER_SECONDS", -1)
+
+    def deleted():
+        (found,) = ask(dsn, "GET", "/_cat/indices/PREFIX-blocks-*?format=json&h=docs.deleted")
+        return int(found["docs.deleted"])
+
+    assert deleted() >= 200
+    until = time.monotonic() + 90
+    while deleted() and time.monotonic() < until:
+        ask(dsn, "POST", "/PREFIX-runs-v1/_update_by_query?refresh=true&conflicts=proceed", AGAIN)
+        do(open_writer(dsn).close())
+        time.sleep(1)
+    assert deleted() == 0
+    assert stored_bytes(reader, living.stream) == b"".join(one.data for one in chain(5, living))
 
 
 def test_a_sweep_leaves_what_was_begun_after_the_deletion(dsn, open_one, monkeypatch):

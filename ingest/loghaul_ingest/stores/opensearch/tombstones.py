@@ -98,10 +98,14 @@ class Tombstones:
         return not (reply.get("failures") or reply.get("version_conflicts"))
 
     def sweep(self) -> None:
-        """Remove for good what came of runs that were deleted a while ago."""
+        """Remove for good what came of runs that were deleted a while ago, and have their bytes
+        given back.
+        """
         before = (time.time() - SWEEP_AFTER_SECONDS) * 1_000_000
+        swept = False
         for one in self._unswept(100):
             if one.deleted_us < before and self._sweep(one.key, one.deleted_us):
+                swept = True
                 try:
                     self._client.call(
                         "POST",
@@ -113,6 +117,25 @@ class Tombstones:
                 except Failed as error:
                     if error.kind != CONFLICT:  # deleted once more meanwhile
                         raise
+
+        if swept:
+            self._expunge()
+
+    def _expunge(self) -> None:
+        """Have OpenSearch merge where more than a tenth is deleted; it goes on alone. For half a
+        minute after a deletion that does nothing: documents are kept for replicas that are away.
+        """
+        try:
+            self._client.call(
+                "POST",
+                f"/{self._names.blocks()}/_forcemerge",
+                ignore_unavailable=True,
+                allow_no_indices=True,
+                only_expunge_deletes=True,
+                wait_for_completion=False,
+            )
+        except StoreError:
+            pass  # it merges by itself, later
 
     def _sweep(self, key: str, deleted_us: int) -> bool:
         """Remove the streams of a run that its deletion holds for, page by page.

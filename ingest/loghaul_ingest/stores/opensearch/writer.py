@@ -57,8 +57,6 @@ class OpenSearchWriter:
         self._indices = Buckets(self._client, self._names)
         self._buckets: OrderedDict[StreamKey, str] = OrderedDict()
         self._made: set[str] = set()
-        #: Buckets from which documents were deleted, and which others live in.
-        self._thinned: set[str] = set()
         self._starts = Starts(_MOST_STREAMS)
         self._tails: OrderedDict[StreamKey, tuple[int, bool]] = OrderedDict()
         #: Of the batch that failed last: the blocks that are written, and whether they stood there.
@@ -115,7 +113,6 @@ class OpenSearchWriter:
     def _close(self) -> None:
         self._work.shutdown()
         self._bulks.shutdown()
-        self._squeeze()
         self._client.close()
 
     def _extents(self, streams: Sequence[StreamKey]) -> dict[StreamKey, Extent | None]:
@@ -301,29 +298,9 @@ class OpenSearchWriter:
     def _give_back(self, buckets: set[str]) -> None:
         """Drop what a run left empty: the run is gone, whatever becomes of this."""
         try:
-            dropped = self._indices.drop_unused(buckets)
+            self._made -= self._indices.drop_unused(buckets)
         except StoreError:
-            return  # the next sweep drops them
-        self._made -= dropped
-        self._thinned |= buckets - dropped
-
-    def _squeeze(self) -> None:
-        """Have the bytes of deleted documents given back where they are many: once for all runs
-        that were deleted, for OpenSearch copies what stays.
-        """
-        indices = ",".join(self._names.blocks(bucket) for bucket in sorted(self._thinned))
-        if not indices:
-            return
-        try:
-            self._client.call(
-                "POST",
-                f"/{indices}/_forcemerge",
-                ignore_unavailable=True,
-                only_expunge_deletes=True,
-                wait_for_completion=False,
-            )
-        except StoreError:
-            pass  # it merges them by itself, later
+            pass  # the next sweep drops them
 
     def _remember_all(self, rows: Mapping[StreamKey, Row]) -> None:
         for key, row in rows.items():
