@@ -27,7 +27,9 @@ from loghaul.spool import writers
 from loghaul.spool.budget import usage
 from loghaul.spool.facts import read_facts
 from loghaul.spool.mounts import network_type
+from loghaul_ingest.errors import StoreError
 from loghaul_ingest.stores import open_reader
+from loghaul_ingest.stores.base import Reader
 from loghaul_ingest.unreadable import unreadable
 
 OK, WARNING, WRONG = "ok", "warning", "wrong"
@@ -203,17 +205,24 @@ def _store(settings: Settings) -> Iterator[Finding]:
     try:
         reader = open_reader(settings.store)
         try:
-            runs, size = reader.runs(), sum(reader.sizes().values())
+            runs, size = reader.runs(), _size(reader)
         finally:
             reader.close()
     except Exception as error:  # noqa: BLE001 - any failure to read is what we look for
         advice = "see the message; what is in the spool is kept until the store works again"
         yield Finding("store", WRONG, f"{settings.store}: {error}", advice)
     else:
-        text = f"{settings.store}: {len(runs)} runs, {size / 1e6:,.1f} MB"
+        text = f"{settings.store}: {len(runs)} runs{size}"
         yield Finding("store", OK, f"{text}; {_retention(settings)}")
     if settings.store.startswith("sqlite:"):
         yield from _databases(Path("/" + settings.store.removeprefix("sqlite:").lstrip("/")))
+
+
+def _size(reader: Reader) -> str:
+    try:
+        return f", {sum(reader.sizes().values()) / 1e6:,.1f} MB"
+    except StoreError:
+        return ""  # who may read need not be allowed to look at the disks
 
 
 def _retention(settings: Settings) -> str:

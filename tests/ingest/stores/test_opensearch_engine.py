@@ -23,6 +23,7 @@ from loghaul_ingest.stores import open_reader, open_writer
 from loghaul_ingest.stores.base import Batch
 from loghaul_ingest.stores.opensearch import buckets as bucket_indices
 from loghaul_ingest.stores.opensearch import tombstones
+from loghaul_ingest.stores.opensearch.failures import Failed
 from loghaul_ingest.words import LONGEST, index_words, words
 
 KEY = StreamKey("run-1", "ab" * 16, "stdout")
@@ -287,7 +288,7 @@ def test_a_bucket_in_which_a_run_begins_while_it_is_being_dropped_is_kept(
     really, refused = other._indices._drop_taken, []
 
     def drop(bucket):
-        # It was found unused; now a worker names it, and before the last look writes a block.
+        # It was found empty; before the last look a worker writes a block.
         do(writer.write(Batch([block(0, b"kept\n", new)], (new,))))
         call = other._indices._client.call
 
@@ -309,6 +310,36 @@ def test_a_bucket_in_which_a_run_begins_while_it_is_being_dropped_is_kept(
     assert (buckets(dsn), refused) == (["2025.11"], [False])
     assert do(writer.write(Batch([block(5, b"refused\n", new)]))) == []
     assert stored_bytes(open_one(open_reader, dsn), new.stream) == b"kept\nrefused\n"
+
+
+def test_blocks_whose_streams_were_lost_are_never_dropped(dsn, open_one):
+    """An operator's mistake with one index must not cost what lies in the others."""
+    writer = open_one(open_writer, dsn)
+    do(writer.write(Batch([block(0, b"one\n")], (FACTS,))))
+    ask(dsn, "DELETE", "/PREFIX-streams-v1")
+
+    open_one(open_writer, dsn)
+
+    assert ask(dsn, "GET", "/PREFIX-blocks-v1-2025.11/_count")["count"] == 1
+
+
+def test_a_bucket_that_may_not_be_dropped_goes_on(dsn, open_one, monkeypatch):
+    writer, other = open_one(open_writer, dsn), open_one(open_writer, dsn)
+    do(writer.write(Batch([block(0, b"one\n")], (FACTS,))))
+    call = other._indices._client.call
+
+    def without_rights(method, path, *rest, **more):
+        if method == "DELETE" and path.endswith("-blocks-v1-2025.11"):
+            raise Failed("no permissions for indices:admin/delete", 403, "security_exception")
+        return call(method, path, *rest, **more)
+
+    monkeypatch.setattr(other._indices._client, "call", without_rights)
+
+    assert do(other.delete_run("run-1"))
+
+    new = other_run("run-2")
+    assert do(writer.write(Batch([block(0, b"one\n", new)], (new,)))) == []
+    assert [row.run for row in open_one(open_reader, dsn).runs()] == ["run-2"]
 
 
 def test_what_a_dropper_left_blocked_when_it_died_takes_writes_after_the_next_sweep(

@@ -1,12 +1,11 @@
-"""Buckets in which no stream lies any more: their indices are dropped, bytes come back at once.
+"""Buckets that hold nothing any more: their indices are dropped, and bytes come back at once.
 
-A stream's document, which names its bucket, is made before its first block: so a bucket that no
-document names holds nothing that anybody wants. But a worker may name it in the moment in which it
-is dropped, and what it then wrote would go with the index. Therefore, in this order:
+A worker may write into an index in the moment in which it is found empty, and what it wrote, and
+was told to be durable, would go with it. Therefore, in this order:
 
     a document stands for whoever drops this bucket: two at once could drop what is made anew
     writes to the index are refused; what was under way is through when OpenSearch says so
-    is the bucket named now? writes are let in again; else the index goes
+    is it still empty? then the index goes; else writes are let in again
 
 A worker that was refused tries again, finds no index, and makes it. Who dies in between leaves the
 document behind: the next sweep takes it over and goes on.
@@ -29,6 +28,9 @@ LEASE_SECONDS, HOLD_SECONDS = 300.0, 60.0
 #: Buckets are months: of so many nobody has more.
 _MOST = 10_000
 
+#: A request line of OpenSearch has 4,096 bytes: of more buckets than these all are asked for.
+_MOST_NAMED = 12
+
 
 class Buckets:
     """The indices of blocks of a store."""
@@ -36,38 +38,43 @@ class Buckets:
     def __init__(self, client: Client, names: Names) -> None:
         self._client, self._names = client, names
 
-    def drop_unused(self, among: Collection[str] | None = None) -> set[str]:
-        """Drop the indices of those buckets (None: of all) that no stream lies in.
+    def drop_empty(self, among: Collection[str] | None = None) -> set[str]:
+        """Drop the indices of those buckets (None: of all) that hold no block.
 
-        Returns the buckets that are gone. One that cannot be dropped now is left to a later call.
+        Returns the buckets that are gone. What cannot be dropped now, or not with the rights of
+        this user, is left to a later call: an empty index does no harm.
         """
-        there = self._there()
-        wanted = there if among is None else there & set(among)
-        if not wanted:
+        try:
+            there = self._there()
+            wanted = there if among is None else there & set(among)
+            if not wanted:
+                return set()
+            # A lock that is there was left behind, or is somebody's who will be done in a moment.
+            chosen = wanted - self._full(wanted) | self._locked(wanted)
+        except StoreError:
             return set()
-        used = self._used(wanted)
-        # A lock that is there was left behind, or is somebody's who will be done in a moment.
-        return {one for one in wanted - used | self._locked(wanted) if self._drop(one)}
+        return {one for one in chosen if self._drop(one)}
 
     def _there(self) -> set[str]:
         found = self._client.call("GET", f"/{self._names.blocks()}/_alias")
         return {self._names.bucket(index) for index in found}
 
-    def _used(self, buckets: Collection[str]) -> set[str]:
-        """Return those that a stream lies in, as the primaries know it now."""
-        self._client.call("POST", f"/{self._names.streams}/_refresh", ignore_unavailable=True)
+    def _full(self, buckets: Collection[str]) -> set[str]:
+        """Return those that hold a block: whatever was acknowledged is seen."""
+        named = buckets if len(buckets) <= _MOST_NAMED else ("*",)
+        indices = ",".join(self._names.blocks(bucket) for bucket in named)
+        refreshed = self._client.call("POST", f"/{indices}/_refresh")
+        if refreshed["_shards"]["failed"]:
+            raise StoreError("an index could not be refreshed: what it holds is not known")
         reply = self._client.call(
             "POST",
-            f"/{self._names.streams}/_search",
-            {
-                "size": 0,
-                "query": {"terms": {"bucket": sorted(buckets)}},
-                "aggs": {"buckets": {"terms": {"field": "bucket", "size": _MOST}}},
-            },
+            f"/{indices}/_search",
+            {"size": 0, "aggs": {"indices": {"terms": {"field": "_index", "size": _MOST}}}},
             preference="_primary",
             allow_partial_search_results=False,
         )
-        return {one["key"] for one in reply["aggregations"]["buckets"]["buckets"]}
+        found = reply["aggregations"]["indices"]["buckets"]
+        return {self._names.bucket(one["key"]) for one in found}
 
     def _drop(self, bucket: str) -> bool:
         try:
@@ -83,16 +90,22 @@ class Buckets:
         index, until = f"/{self._names.blocks(bucket)}", time.monotonic() + HOLD_SECONDS
         try:
             self._client.call("PUT", f"{index}/_block/write")
-            if self._used([bucket]):
-                self._client.call("PUT", f"{index}/_settings", {"index.blocks.write": None})
+            if self._full([bucket]):
+                self._let_in(index)
                 return False
             if time.monotonic() > until:
                 raise StoreError("dropping a bucket took so long that others may be at it too")
             self._client.call("DELETE", index)
         except Failed as error:
-            if error.kind != NO_INDEX:
-                raise
+            if error.kind == NO_INDEX:
+                return True
+            if error.kind:  # an answer: it may not be dropped, so it has to go on
+                self._let_in(index)
+            raise
         return True
+
+    def _let_in(self, index: str) -> None:
+        self._client.call("PUT", f"{index}/_settings", {"index.blocks.write": None})
 
     # The lock of a bucket is a document beside the tombstones, which no run's can be: see run_key.
 

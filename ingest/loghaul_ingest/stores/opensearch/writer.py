@@ -67,7 +67,7 @@ class OpenSearchWriter:
         try:
             self.warnings = setup.ready(self._client, self._names)
             self._tombstones.sweep()
-            self._indices.drop_unused()
+            self._indices.drop_empty()
         except BaseException:
             self._client.close()
             raise
@@ -292,15 +292,8 @@ class OpenSearchWriter:
             for key in [key for key in self._buckets if key.run == run]:
                 del self._buckets[key]
         self._tombstones.remove(run_key(run))
-        self._give_back({row.bucket for row in rows})
+        self._made -= self._indices.drop_empty({row.bucket for row in rows})
         return True
-
-    def _give_back(self, buckets: set[str]) -> None:
-        """Drop what a run left empty: the run is gone, whatever becomes of this."""
-        try:
-            self._made -= self._indices.drop_unused(buckets)
-        except StoreError:
-            pass  # the next sweep drops them
 
     def _remember_all(self, rows: Mapping[StreamKey, Row]) -> None:
         for key, row in rows.items():
