@@ -326,6 +326,7 @@ def write(replay):
 
 
 CONFLICT = (409, "version_conflict_engine_exception")
+GONE = (404, "index_not_found_exception")
 
 
 def test_a_conflict_is_a_block_that_stood_there(replay, write):
@@ -343,7 +344,6 @@ def test_a_conflict_is_a_block_that_stood_there(replay, write):
         (503, "unavailable_shards_exception"),
         (503, "no_shard_available_action_exception"),
         (500, "translog_exception"),
-        (404, "index_not_found_exception"),
         (403, "security_exception"),
     ],
 )
@@ -441,12 +441,23 @@ def test_no_answer_is_an_error_within_the_time_given(replay, write):
 def test_an_index_that_vanished_is_made_again(replay, write):
     write(block())
     replay.indices.clear()
-    replay.faults = [items((404, "index_not_found_exception"))]
+    replay.faults = [items(None, GONE)]
 
-    with pytest.raises(StoreError):
-        write(block(9))
+    assert write(block(9), block(18)) == []
 
     assert replay.indices == {"x-blocks-v1-2025.11"}
+    assert replay.faults == []
+
+
+def test_an_index_that_vanishes_again_and_again_is_tried_again_later(replay, write):
+    write(block())
+    replay.faults = [items(GONE) for _ in range(3)]
+
+    with pytest.raises(StoreError, match="no index") as failure:
+        write(block(9))
+
+    assert not failure.value.permanent
+    assert write(block(9)) == []
 
 
 # Bad input
