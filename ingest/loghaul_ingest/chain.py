@@ -59,6 +59,7 @@ async def _topic(settings: Settings) -> list[Finding]:
     from loghaul.transports.kafka import admin
     from loghaul.transports.probe import probe as speaks_kafka
     from loghaul.transports.topic import problems, read
+    from loghaul_ingest.topics import LETTERS, letters_of
 
     address = parse(settings.transport)
     await speaks_kafka(address)
@@ -69,6 +70,11 @@ async def _topic(settings: Settings) -> list[Finding]:
             return [Finding("transport", WRONG, problem, "loghaul setup") for problem in wrong]
         text = f"{address}: {topic.partitions} partitions, {topic.replicas} replicas"
         found = [Finding("transport", OK, text)]
+        letters = letters_of(address)
+        found += [
+            Finding("dead letters", WARNING, problem, "loghaul setup")
+            for problem in LETTERS.problems(await read(client, letters.topic), letters)
+        ]
         members = sum(
             len(group[5])
             for response in await client.describe_consumer_groups([settings.group])

@@ -6,6 +6,7 @@ asked for writes a run, and deletes it). Every check ends in a finding, also whe
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import importlib.util
 import os
@@ -176,11 +177,25 @@ def _worker(settings: Settings) -> Iterator[Finding]:
         yield Finding("worker", OK, "running")
     elif not settings.transport:
         yield Finding("worker", OK, "not running; `loghaul run` and reading commands start one")
-    letters = settings.home / "dead-letters"
-    count = sum(1 for path in letters.rglob("*") if path.is_file()) if letters.is_dir() else 0
+    from loghaul_ingest.dead_letters import open_dead_letters
+
+    opened = open_dead_letters(settings)
+
+    async def look() -> int:
+        try:
+            return len(await opened.letters())
+        finally:
+            await opened.close()
+
+    count = asyncio.run(look())
+    if unread := getattr(opened, "unread", None):
+        advice = "see the message; meanwhile workers keep dead letters in their home"
+        yield Finding(
+            "worker", WARNING, f"dead letters of the topic cannot be read: {unread}", advice
+        )
     if count:
-        advice = "look at them: each says why it could not be stored"
-        yield Finding("worker", WRONG, f"{count} dead letters in {letters}", advice)
+        advice = "loghaul dead-letters list: each says why it could not be stored"
+        yield Finding("worker", WRONG, f"{count} dead letters in {opened}", advice)
 
 
 def _chain(settings: Settings) -> Iterator[Finding]:

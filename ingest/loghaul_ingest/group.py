@@ -4,7 +4,8 @@
     serve_many(settings, count)  so many processes, until stopped or until one fails
     once(settings)               take what is in the topic now, seal all of it, end
 
-A worker keeps nothing but its log, HOME/worker/log, and dead letters.
+A worker keeps nothing but its log, HOME/worker/log, and dead letters that their topic did not
+take.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from loghaul.config import Settings
 from loghaul.errors import TransportError
 from loghaul.journal import Journal
 from loghaul.transports.address import parse
+from loghaul_ingest.dead_letters import open_dead_letters
 from loghaul_ingest.errors import SourceError
 from loghaul_ingest.retention import Retention
 from loghaul_ingest.shell import Worker
@@ -103,11 +105,12 @@ class _Member:
         )
         self._writer = open_writer(settings.store)
         self._reader = open_reader(settings.store)
+        self._letters = open_dead_letters(settings, watch.note(self._note) if watch else self._note)
         self._worker = stack(
             self._source,
             self._writer,
             self._reader,
-            settings.home / "dead-letters",
+            self._letters,
             note=self._note,
             watch=watch,
         )
@@ -178,6 +181,7 @@ class _Member:
     async def _close(self) -> None:
         await self._retention.close()
         await self._source.close()
+        await self._letters.close()
         await self._writer.close()
         self._reader.close()
 

@@ -30,73 +30,76 @@ class Replayed(NamedTuple):
     failing: str | None = None
 
 
-def replay(
+class Change(NamedTuple):
+    """What is told of letters that do not say it themselves.
+
+    run, form   whose record it is, and what format it has
+    data        the bytes, where they were mended
+    """
+
+    run: str | None = None
+    form: str | None = None
+    data: bytes | None = None
+
+
+async def replay(
     settings: Settings,
+    dead_letters: DeadLetters,
     letters: Sequence[Letter],
+    change: Change | None = None,
     *,
-    run: str | None = None,
-    form: str | None = None,
     timeout_seconds: float = 60.0,
     note: Note = silent,
 ) -> Replayed:
     """Send letters into the store of this home; beside a worker that serves, if there is one.
 
-    run, form   whose record it is and what format it has, where it does not say so itself
-    Raises UsageError for a letter that holds nothing to send, StoreError when the store cannot
-    be opened; one that fails for a time is tried until the timeout.
+    Ends when none of them went for so long. Raises UsageError for a letter that holds nothing to
+    send, before any is sent, StoreError when the store cannot be opened; one that fails for a time
+    is tried until the timeout.
     """
-    return asyncio.run(_replay(settings, letters, run, form, timeout_seconds, note))
-
-
-async def _replay(
-    settings: Settings,
-    letters: Sequence[Letter],
-    run: str | None,
-    form: str | None,
-    timeout_seconds: float,
-    note: Note,
-) -> Replayed:
+    change = change or Change()
+    for letter in letters:
+        _check(letter, change)
     writer, reader = open_writer(settings.store), open_reader(settings.store)
+
+    async def item(letter: Letter) -> Record | Chunk:
+        data = change.data
+        found = letter.item(await dead_letters.data(letter) if data is None else data)
+        if isinstance(found, Record):
+            return _with_headers(found, change.run, change.form)
+        return await asyncio.to_thread(_with_start, found, reader)
+
     try:
-        dead_letters = DeadLetters(settings.home / "dead-letters")
-        items = _items(letters, reader, run, form)
-        source = LetterSource(dead_letters, letters, lambda letter: items[letter.name])
-        worker = stack(source, writer, reader, dead_letters.directory, note=note)
-        done = await _work(worker, source, time.monotonic() + timeout_seconds)
-        failing = None if done else worker.failing or "there was not enough time"
+        source = LetterSource(dead_letters, letters, item)
+        worker = stack(source, writer, reader, dead_letters, note=note)
+        await _work(worker, source, len(letters), timeout_seconds)
+        failing = None
+        if source.removed < len(letters):
+            failing = worker.failing or f"none went for {timeout_seconds:g} s"
         return Replayed(source.removed, worker.core.counts.dead_letters, failing)
     finally:
         await writer.close()
         reader.close()
 
 
-async def _work(worker: Worker, source: LetterSource, until: float) -> bool:
-    while not (source.done and worker.core.settled and not worker.working):
-        if time.monotonic() > until:
-            break
+async def _work(worker: Worker, source: LetterSource, count: int, timeout_seconds: float) -> None:
+    until, removed = time.monotonic() + timeout_seconds, 0
+    while source.removed < count and time.monotonic() < until:
+        if source.removed != removed:
+            until, removed = time.monotonic() + timeout_seconds, source.removed
         worker.core.flush()
         await worker.step(0.01)
-    done = source.done and worker.core.settled
+        if source.done and worker.core.settled and not worker.working:
+            await worker.commit()
     await worker.finish(1.0)
-    return done
 
 
-def _items(
-    letters: Sequence[Letter], reader: Reader, run: str | None, form: str | None
-) -> dict[str, Record | Chunk]:
-    """Return what is sent of each letter; all are looked at before the first is sent."""
-    found: dict[str, Record | Chunk] = {}
-    for letter in letters:
-        item = letter.item()
-        if isinstance(item, Chunk):
-            if run or form:
-                raise UsageError(
-                    f"dead letter {letter.name} is a block of {item.key}: its place is fixed"
-                )
-            found[letter.name] = _with_start(item, reader)
-        else:
-            found[letter.name] = _with_headers(item, run, form)
-    return found
+def _check(letter: Letter, change: Change) -> None:
+    letter.check()
+    if "chunk" in letter.about and (change.run or change.form):
+        raise UsageError(
+            f"dead letter {letter.name} is a block of {letter.place}: its place is fixed"
+        )
 
 
 def _with_start(chunk: Chunk, reader: Reader) -> Chunk:

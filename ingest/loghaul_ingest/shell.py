@@ -21,7 +21,7 @@ from loghaul_ingest.assemble import Ask, Assembler, Write
 from loghaul_ingest.assembly import Seal
 from loghaul_ingest.beginnings import beginning_at
 from loghaul_ingest.block import Block, Extent, Facts
-from loghaul_ingest.dead_letters import DeadLetters, described
+from loghaul_ingest.dead_letters.base import DeadLetters, described
 from loghaul_ingest.errors import IngestError, StoreError
 from loghaul_ingest.foreign import Foreign, ForeignError, is_foreign
 from loghaul_ingest.growing import NOTHING, Beginning, Cut, Limits

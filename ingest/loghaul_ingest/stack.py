@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from loghaul_ingest.block import Block, Facts
-from loghaul_ingest.dead_letters import DeadLetters
+from loghaul_ingest.dead_letters import DeadLetters, DirectoryLetters
 from loghaul_ingest.growing import Cut, Limits
 from loghaul_ingest.seal import seal
 from loghaul_ingest.shell import Note, Pace, Worker, silent
@@ -20,7 +20,7 @@ def stack(
     source: Source,
     writer: Writer,
     reader: Reader | None,
-    dead_letters: Path,
+    dead_letters: DeadLetters | Path,
     *,
     taps: Sequence[Tap] = (),
     limits: Limits | None = None,
@@ -32,7 +32,7 @@ def stack(
     """Return a worker: source -> decode -> taps -> blocks -> writer -> commit.
 
     reader             of the same store; without it a line that a restart cut in two is two
-    dead_letters       directory for what no store takes
+    dead_letters       where what no store takes is kept; a path: that directory
     patience_seconds   how long a hole of an ended stream is waited for: 0 where the source keeps
                        the order
     watch              measures source and writer, and is told what is reported
@@ -40,11 +40,13 @@ def stack(
     if watch is not None:
         source, writer, note = watch.source(source), watch.writer(writer), watch.note(note)
         taps = (*taps, watch.tap)
+    if isinstance(dead_letters, Path):
+        dead_letters = DirectoryLetters(dead_letters)
     worker = Worker(
         source,
         writer,
         seal_cut,
-        DeadLetters(dead_letters),
+        dead_letters,
         reader=reader,
         taps=taps,
         limits=limits,

@@ -1,6 +1,7 @@
 """Makes a topic what it has to be, and says what is wrong with one: the transport's half of set-up.
 
-    set_up(address, plan, check=False)    what was done, what is still wrong
+    set_up(address, plan, check=False)                       what was done, what is still wrong
+    set_up(letters_of(address), plan, check, kind=LETTERS)   of the topic of dead letters
 
 Idempotent: run again, it finds nothing to do. It never lowers what an operator raised, removes no
 setting that is not ours, and never adds partitions unless told how many.
@@ -10,17 +11,24 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from loghaul.errors import TransportError, TransportRefused
 from loghaul.transports.address import Address
 from loghaul.transports.kafka import ADMIN_SECONDS, admin
 from loghaul.transports.probe import probe
-from loghaul.transports.topic import MESSAGE_BYTES, RETENTION_MS, WANTED, Topic, problems, read
+from loghaul.transports.topic import (
+    MESSAGE_BYTES,
+    RETENTION_MS,
+    WANTED,
+    Topic,
+    durability,
+    problems,
+    read,
+)
 
-PARTITIONS, REPLICAS = 12, 3
-RETENTION_DAYS = 7
+REPLICAS = 3
 DAY_MS = 86_400_000
 
 
@@ -33,6 +41,23 @@ class Plan:
     retention_days: float | None = None
 
 
+@dataclass(frozen=True)
+class Kind:
+    """What a topic is for, and so how it has to be.
+
+    wanted          settings that it is given
+    message_bytes   a larger limit is left as it is, and so is a longer retention than the least
+    problems        why what is sent there is not safe, with how to mend it
+    """
+
+    wanted: Mapping[str, str]
+    message_bytes: int
+    least_retention_ms: int
+    retention_days: float
+    partitions: int
+    problems: Callable[[Topic, Address], list[str]]
+
+
 @dataclass
 class Outcome:
     """done: changes, as sentences. drift: what differs and was left. wrong: what is unsafe."""
@@ -42,17 +67,51 @@ class Outcome:
     wrong: list[str] = field(default_factory=list)
 
 
-async def set_up(address: Address, plan: Plan, check: bool = False) -> Outcome:
+def letters_of(address: Address) -> Address:
+    """Return where the dead letters of a topic are."""
+    return replace(address, topic=f"{address.topic}-dead-letters")
+
+
+def _letter_problems(topic: Topic, address: Address) -> list[str]:
+    if not topic.partitions:
+        return [
+            f"there is no topic {topic.name!r} for dead letters: create it with `loghaul setup`"
+        ]
+    found = [] if address.unsafe or topic.settings is None else durability(topic, topic.settings)
+    return [f"topic {topic.name!r} is not safe: {', and '.join(found)}"] if found else []
+
+
+LINES = Kind(WANTED, MESSAGE_BYTES, RETENTION_MS, 7, 12, problems)
+
+#: Few, to be kept until a person has looked, and in one order: one partition. A letter holds a
+#: record of anybody's with its headers once more; what was looked at is a tombstone, which only
+#: compaction of segments that are closed takes away.
+LETTERS = Kind(
+    {
+        "cleanup.policy": "compact,delete",
+        "max.message.bytes": str(4 * 2**20),
+        "unclean.leader.election.enable": "false",
+        "segment.ms": str(DAY_MS),
+    },
+    4 * 2**20,
+    30 * DAY_MS,
+    90,
+    1,
+    _letter_problems,
+)
+
+
+async def set_up(address: Address, plan: Plan, check: bool = False, kind: Kind = LINES) -> Outcome:
     """Make the topic, or only look. Raises TransportError."""
     await probe(address)
     outcome = Outcome()
     async with admin(address) as client:
         topic = await read(client, address.topic)
         if not topic.partitions and not check:
-            outcome.done.append(await _create(client, topic, plan))
+            outcome.done.append(await _create(client, topic, plan, kind))
             topic = await _until(client, topic.name, lambda found: found.partitions > 0)
         elif topic.partitions:
-            changes = _changes(topic, plan)
+            changes = _changes(topic, plan, kind)
             more = plan.partitions if (plan.partitions or 0) > topic.partitions else None
             if check:
                 outcome.drift += [
@@ -67,20 +126,20 @@ async def set_up(address: Address, plan: Plan, check: bool = False) -> Outcome:
                 topic = await _until(client, topic.name, lambda found: _shows(found, changes, more))
     if (plan.partitions or 10**9) < topic.partitions:
         outcome.drift.append(f"it has {topic.partitions} partitions: Kafka never takes any away")
-    outcome.wrong = problems(topic, address)
+    outcome.wrong = kind.problems(topic, address)
     return outcome
 
 
-def _changes(topic: Topic, plan: Plan) -> dict[str, str]:
+def _changes(topic: Topic, plan: Plan, kind: Kind) -> dict[str, str]:
     """Return the settings to change."""
     now: Mapping[str, str] = topic.settings or {}
-    wanted = {name: value for name, value in WANTED.items() if name != "max.message.bytes"}
-    if int(now.get("max.message.bytes", MESSAGE_BYTES)) < MESSAGE_BYTES:
-        wanted["max.message.bytes"] = WANTED["max.message.bytes"]
+    wanted = {name: value for name, value in kind.wanted.items() if name != "max.message.bytes"}
+    if int(now.get("max.message.bytes", kind.message_bytes)) < kind.message_bytes:
+        wanted["max.message.bytes"] = kind.wanted["max.message.bytes"]
     if plan.retention_days is not None:
         wanted["retention.ms"] = str(int(plan.retention_days * DAY_MS))
-    elif 0 <= int(now.get("retention.ms", "-1")) < RETENTION_MS:
-        wanted["retention.ms"] = str(RETENTION_DAYS * DAY_MS)
+    elif 0 <= int(now.get("retention.ms", "-1")) < kind.least_retention_ms:
+        wanted["retention.ms"] = str(int(kind.retention_days * DAY_MS))
     least = int(now.get("min.insync.replicas", "1"))
     if not _safe(least, topic.replicas):
         wanted["min.insync.replicas"] = str(_least(topic.replicas))
@@ -107,14 +166,14 @@ def _now(topic: Topic, name: str) -> str:
     return (topic.settings or {}).get(name, "unknown")
 
 
-async def _create(client: Any, topic: Topic, plan: Plan) -> str:
+async def _create(client: Any, topic: Topic, plan: Plan, kind: Kind) -> str:
     from aiokafka.admin import NewTopic
 
-    partitions = plan.partitions or PARTITIONS
+    partitions = plan.partitions or kind.partitions
     replicas = plan.replicas or min(REPLICAS, topic.brokers)
-    days = RETENTION_DAYS if plan.retention_days is None else plan.retention_days
+    days = kind.retention_days if plan.retention_days is None else plan.retention_days
     settings = {
-        **WANTED,
+        **kind.wanted,
         "retention.ms": str(int(days * DAY_MS)),
         "min.insync.replicas": str(_least(replicas)),
     }

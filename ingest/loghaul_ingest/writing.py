@@ -11,13 +11,18 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from loghaul.chunk import StreamKey
 from loghaul_ingest.block import UNINDEXED as UNINDEXED
 from loghaul_ingest.block import Block, BlockKey, Extent, Facts
-from loghaul_ingest.dead_letters import DeadLetters, described_block
+from loghaul_ingest.dead_letters.base import (
+    DeadLetters,
+    described_block,
+    described_facts,
+    new_letter,
+)
 from loghaul_ingest.errors import StoreError
 from loghaul_ingest.stores.base import Batch, Writer
 
@@ -79,22 +84,15 @@ class Writing:
 
     async def bury(self, reason: str, about: Mapping[str, Any], data: bytes) -> None:
         """Keep a dead letter; tried again until it is kept."""
-
-        async def put() -> None:
-            try:
-                self._letters.put(reason, about, data)
-            except OSError as error:
-                raise StoreError(f"a dead letter cannot be kept: {error}") from error
-
-        await self._insist("dead letter", put)
-        self._note("dead letter", reason=reason, **about)
+        letter = new_letter(reason, about, data)
+        await self._insist("dead letter", lambda: self._letters.put(letter, data))
+        self._note("dead letter", name=letter.name, place=letter.place, reason=reason)
 
     async def _one_facts(self, facts: Facts) -> None:
         try:
             await self._insist("write", lambda: self._writer.write(Batch((), (facts,))))
         except StoreError as error:
-            about = {"stream": str(facts.stream), "facts": str(asdict(facts))}
-            await self.bury(str(error), about, b"")
+            await self.bury(str(error), described_facts(facts), b"")
 
     async def _one_block(
         self,

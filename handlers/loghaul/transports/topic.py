@@ -108,7 +108,7 @@ def problems(topic: Topic, address: Address) -> list[str]:
             f"them: set at least {RETENTION_MS}"
         )
     if not address.unsafe:
-        found += _durability(topic, topic.settings)
+        found += durability(topic, topic.settings)
     if not found:
         return []
     return [
@@ -116,7 +116,8 @@ def problems(topic: Topic, address: Address) -> list[str]:
     ]
 
 
-def _durability(topic: Topic, settings: Mapping[str, str]) -> list[str]:
+def durability(topic: Topic, settings: Mapping[str, str]) -> list[str]:
+    """Return why an acknowledged record may be lost, with how to mend it."""
     found = []
     least = int(settings.get("min.insync.replicas", "1"))
     if least > topic.replicas:

@@ -2,27 +2,56 @@
 
 from __future__ import annotations
 
-from typing import Any
+import asyncio
+import base64
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
 
 import click
 
-from loghaul_ingest.cli import terminal
-from loghaul_ingest.dead_letters import DeadLetters, Letter
+from loghaul_ingest.cli import Failure, terminal
+from loghaul_ingest.dead_letters import DirectoryLetters, FallbackLetters, Letter, find
 from loghaul_ingest.foreign import FORMATS
+
+T = TypeVar("T")
+Opened = DirectoryLetters | FallbackLetters
 
 #: Of the bytes of a letter so many are shown.
 SHOWN_BYTES = 4096
 
 
-def _letters() -> DeadLetters:
-    from loghaul.config import load
+def _with_letters(work: Callable[[Opened, Sequence[Letter]], Awaitable[T]]) -> T:
+    """Open what there is, list it, and go on with it.
 
-    return DeadLetters(load().home / "dead-letters")
+    Where the topic cannot be read there are those of the directory, and it fails at the end.
+    """
+    from loghaul.config import load
+    from loghaul_ingest.dead_letters import open_dead_letters
+
+    async def run() -> tuple[T, str | None]:
+        opened = open_dead_letters(load())
+        try:
+            letters = await opened.letters()
+            unread = opened.unread if isinstance(opened, FallbackLetters) else None
+            if unread:
+                terminal.notice(f"these are the letters of this home alone: {unread}")
+            return await work(opened, letters), unread
+        finally:
+            await opened.close()
+
+    done, unread = asyncio.run(run())
+    if unread:
+        raise Failure(f"the dead letters of the topic are missing here: {unread}")
+    return done
 
 
 @click.group("dead-letters", short_help="Look at what could not be stored, and try it again.")
 def dead_letters() -> None:
     """What was no log, and what no store would take: kept with its reason and its bytes.
+
+    With LOGHAUL_TRANSPORT=kafka://... that is in the topic `<topic>-dead-letters`, for everyone to
+    see, and what that one did not take in the home of the worker; else in this home.
 
     \b
     loghaul dead-letters list
@@ -41,39 +70,62 @@ def dead_letters() -> None:
     help="table for people; json: a list; ndjson: one object per line.",
 )
 def list_letters(output: str) -> None:
-    """List the letters, oldest first: number, time, bytes, place, reason."""
-    letters = _letters().letters()
-    if output == "json":
-        shown = (terminal.dumps(public(number, one)) for number, one in enumerate(letters, 1))
-        terminal.write(b"[%s]\n" % b",\n".join(shown))
-    elif output == "ndjson":
-        for number, one in enumerate(letters, 1):
-            terminal.write(terminal.dumps(public(number, one)) + b"\n")
-    elif not letters:
-        terminal.notice("no dead letters")
-    else:
-        rows = [_cells(number, letter) for number, letter in enumerate(letters, 1)]
-        titles = ("N", "KEPT", "BYTES", "PLACE", "REASON")
-        click.echo(terminal.table(titles, rows, frozenset((0, 2))))
+    """List the letters, oldest first: number, id, time, bytes, place, reason."""
+
+    async def show(_: Opened, letters: Sequence[Letter]) -> None:
+        if output == "json":
+            shown = (terminal.dumps(public(number, one)) for number, one in enumerate(letters, 1))
+            terminal.write(b"[%s]\n" % b",\n".join(shown))
+        elif output == "ndjson":
+            for number, one in enumerate(letters, 1):
+                terminal.write(terminal.dumps(public(number, one)) + b"\n")
+        elif not letters:
+            terminal.notice("no dead letters")
+        else:
+            rows = [_cells(number, letter) for number, letter in enumerate(letters, 1)]
+            titles = ("N", "ID", "KEPT", "BYTES", "PLACE", "REASON")
+            click.echo(terminal.table(titles, rows, frozenset((0, 3))))
+
+    _with_letters(show)
 
 
 @dead_letters.command()
 @click.argument("number", metavar="N")
 @click.option("--raw", is_flag=True, help="Print the bytes as they are, and nothing else.")
-def show(number: str, raw: bool) -> None:
-    """Show letter N of the list (or by its name): all that is known of it, and its bytes."""
-    letter = _letters().find(number)
-    data = letter.data()
-    if raw:
-        terminal.write(data)
-        return
+@click.option(
+    "-o",
+    "--output",
+    type=click.Choice(("text", "json", "ndjson")),
+    default="text",
+    show_default=True,
+    help="text for people; json, ndjson: one object, the bytes in it as base64.",
+)
+def show(number: str, raw: bool, output: str) -> None:
+    """Show letter N of the list (or by its id): all that is known of it, and its bytes."""
+
+    async def look(opened: Opened, letters: Sequence[Letter]) -> None:
+        letter = find(letters, number)
+        data = await opened.data(letter)
+        if raw:
+            terminal.write(data)
+        elif output == "text":
+            _print(letter, data)
+        else:
+            shown = public(letters.index(letter) + 1, letter)
+            shown |= {"about": letter.about, "data": base64.b64encode(data).decode()}
+            terminal.write(terminal.dumps(shown) + b"\n")
+
+    _with_letters(look)
+
+
+def _print(letter: Letter, data: bytes) -> None:
     about = {"name": letter.name, "kept": terminal.utc(letter.time_us), **letter.about}
     for hidden in ("record", "chunk"):
         about.pop(hidden, None)
     for key, value in about.items():
         said = terminal.dumps(value).decode() if isinstance(value, (dict, list)) else value
         click.echo(f"{terminal.escape(key)}: {terminal.escape(said)}")
-    click.echo(f"file: {terminal.escape(letter.path.with_suffix('.bin'))}")
+    click.echo(f"kept in: {terminal.escape(letter.where)}")
     click.echo("")
     click.echo(terminal.escape(data[:SHOWN_BYTES].decode("utf-8", "backslashreplace")))
     if len(data) > SHOWN_BYTES:
@@ -85,37 +137,63 @@ def show(number: str, raw: bool) -> None:
 @click.option("--all", "everything", is_flag=True, help="All letters there are.")
 @click.option("--run", "run", metavar="ID", help="Put them into this run, unless they name one.")
 @click.option("--as", "form", type=click.Choice(FORMATS), help="Read them as this format.")
+@click.option(
+    "--bytes",
+    "mended",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Send what is in this file instead of what the one letter holds.",
+)
 @click.option("--drop", is_flag=True, help="Do not send them: forget them for good.")
 def replay(
-    numbers: tuple[str, ...], everything: bool, run: str | None, form: str | None, drop: bool
+    numbers: tuple[str, ...],
+    everything: bool,
+    run: str | None,
+    form: str | None,
+    mended: Path | None,
+    drop: bool,
 ) -> None:
     """Send letters N... through the pipeline once more, after what was wrong has been mended.
 
-    A letter goes when what it holds is stored. The bytes are read as they now stand in its file,
-    which may have been edited. What is refused again is a letter again, with its new reason.
+    A letter goes when what it holds is stored. What is refused again is a letter again, with its
+    new reason. A number is a place in the list, and changes when one before it goes; an id stays.
 
     \b
     loghaul dead-letters replay --all
     loghaul dead-letters replay 3 --as plain --run train-7
+    loghaul dead-letters show 3 --raw > mended; loghaul dead-letters replay 3 --bytes mended
     loghaul dead-letters replay 1 2 --drop
     """
-    from loghaul.config import load
-    from loghaul_ingest.cli import Failure
     from loghaul_ingest.errors import UsageError
-    from loghaul_ingest.replaying import replay as send
+    from loghaul_ingest.replaying import Change
 
     if everything == bool(numbers):
         raise UsageError(
             "say which letters: their numbers in `loghaul dead-letters list`, or --all"
         )
-    kept = _letters()
-    letters = kept.letters() if everything else [kept.find(number) for number in numbers]
-    if drop:
-        for letter in letters:
-            kept.remove(letter)
-        terminal.notice(f"dropped {_counted(len(letters))}")
-        return
-    done = send(load(), letters, run=run, form=form)
+    if mended and (everything or len(numbers) != 1 or drop):
+        raise UsageError("--bytes is for one letter that is sent")
+    change = Change(run, form, mended.read_bytes() if mended else None)
+
+    async def again(opened: Opened, letters: Sequence[Letter]) -> None:
+        chosen = list(letters)
+        if not everything:
+            found = {one.name: one for one in (find(letters, number) for number in numbers)}
+            chosen = list(found.values())
+        if drop:
+            for letter in chosen:
+                await opened.remove(letter, "dropped")
+            terminal.notice(f"dropped {_counted(len(chosen))}")
+        else:
+            await _send(opened, chosen, change)
+
+    _with_letters(again)
+
+
+async def _send(opened: Opened, letters: Sequence[Letter], change: Any) -> None:
+    from loghaul.config import load
+    from loghaul_ingest.replaying import replay as send
+
+    done = await send(load(), opened, letters, change)
     terminal.notice(f"stored {_counted(done.sent - done.again)}")
     if done.failing:
         raise Failure(f"{_counted(len(letters) - done.sent)} stay as they are: {done.failing}")
@@ -128,10 +206,13 @@ def public(number: int, letter: Letter) -> dict[str, Any]:
     return {
         "number": number,
         "name": letter.name,
+        "id": letter.short,
         "kept": terminal.utc(letter.time_us),
         "bytes": letter.about.get("bytes"),
         "place": letter.place,
         "reason": letter.reason,
+        "worker": letter.worker,
+        "where": letter.where,
     }
 
 
@@ -139,6 +220,7 @@ def _cells(number: int, letter: Letter) -> tuple[str, ...]:
     size = letter.about.get("bytes")
     return (
         str(number),
+        terminal.escape(letter.short[:8]),
         terminal.when(letter.time_us),
         f"{size:,}" if isinstance(size, int) else "-",
         terminal.escape(letter.place),

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from typing import TYPE_CHECKING
 
 import click
 
 from loghaul.config import Secret
 from loghaul_ingest.errors import UsageError
+
+if TYPE_CHECKING:
+    from loghaul.transports.address import Address
+    from loghaul_ingest.topics import Outcome
 
 
 @click.command()
@@ -25,7 +30,9 @@ def setup(
     replicas: int | None,
     retention_days: float | None,
 ) -> None:
-    """Create or mend the topic in Kafka and the templates in OpenSearch.
+    """Create or mend the topics in Kafka and the templates in OpenSearch.
+
+    Beside the topic there is `<topic>-dead-letters`, for what cannot be stored.
 
     Run again it finds nothing to do. What it cannot mend, or must not, it names.
 
@@ -51,12 +58,22 @@ def setup(
 def _transport(
     dsn: str, plan: tuple[int | None, int | None, float | None], check: bool
 ) -> list[str]:
-    """Set the topic up; return what is wrong with it still."""
+    """Set the topics up; return what is wrong with them still."""
     from loghaul.transports.address import parse
     from loghaul_ingest import topics
 
     address = parse(dsn)
+    letters = topics.letters_of(address)
     outcome = asyncio.run(topics.set_up(address, topics.Plan(*plan), check))
+    wrong = _said(address, outcome, check)
+    # How many, and for how long, was said of the lines.
+    plan_of_letters = topics.Plan(replicas=plan[1])
+    outcome = asyncio.run(topics.set_up(letters, plan_of_letters, check, topics.LETTERS))
+    return [*wrong, *_said(letters, outcome, check)]
+
+
+def _said(address: Address, outcome: Outcome, check: bool) -> list[str]:
+    """Print what was done; return what is wrong still."""
     for line in (*outcome.done, *outcome.drift):
         click.echo(f"{address}: {line}")
     if not (outcome.done or outcome.drift or outcome.wrong):

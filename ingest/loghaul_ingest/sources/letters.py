@@ -8,22 +8,23 @@ short and is begun again stores nothing twice.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from loghaul.chunk import Chunk, Record, encode
 from loghaul_ingest.dead_letters import DeadLetters, Letter
+from loghaul_ingest.errors import IngestError
 from loghaul_ingest.sources.base import Assigned, Event, Fetched, Partition
 
 
 class LetterSource:
-    """See `base.Source`. `item` makes of a letter what is sent."""
+    """See `base.Source`. `item` makes of a letter what is sent, when it is sent."""
 
     def __init__(
         self,
         dead_letters: DeadLetters,
         letters: Sequence[Letter],
-        item: Callable[[Letter], Record | Chunk] = Letter.item,
+        item: Callable[[Letter], Awaitable[Record | Chunk]],
     ) -> None:
         self.removed = 0
         self._dead_letters, self._item = dead_letters, item
@@ -40,9 +41,15 @@ class LetterSource:
         events: list[Event] = []
         while self._waiting and max_bytes > 0:
             letter = self._waiting[0]
-            item = self._item(letter)
-            record = encode(item) if isinstance(item, Chunk) else item
+            try:
+                item = await self._item(letter)
+            except IngestError:
+                if events:
+                    # Those before it are on their way; it is met again.
+                    break
+                raise
             self._waiting.pop(0)
+            record = encode(item) if isinstance(item, Chunk) else item
             before = letter.about.get("partition", "dead-letters")
             partition = Partition(f"{before}#{letter.name}", 0)
             self._given[partition] = letter
@@ -56,9 +63,10 @@ class LetterSource:
     async def commit(self, positions: Mapping[Partition, Any]) -> None:
         """See `base.Source`: what is stored is a letter no more."""
         for partition in positions:
-            letter = self._given.pop(partition, None)
+            letter = self._given.get(partition)
             if letter is not None:
-                self._dead_letters.remove(letter)
+                await self._dead_letters.remove(letter, "replayed")
+                del self._given[partition]
                 self.removed += 1
 
     async def close(self) -> None:

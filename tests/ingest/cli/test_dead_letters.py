@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from loghaul import config
 from loghaul.chunk import Chunk, Mark, Record, StreamKey, encode
 from loghaul_ingest.cli import loghaul
-from loghaul_ingest.dead_letters import DeadLetters
+from loghaul_ingest.dead_letters import DirectoryLetters
 from loghaul_ingest.errors import StoreError
 from loghaul_ingest.sources.memory import MemoryBroker
 from loghaul_ingest.stack import stack
@@ -43,7 +43,12 @@ class Refusing:
 def home(tmp_path, monkeypatch):
     monkeypatch.setenv("LOGHAUL_HOME", str(tmp_path))
     settings = config.load()
-    return SimpleNamespace(settings=settings, letters=DeadLetters(tmp_path / "dead-letters"))
+    letters = DirectoryLetters(tmp_path / "dead-letters")
+    return SimpleNamespace(settings=settings, letters=letters)
+
+
+def kept(home):
+    return asyncio.run(home.letters.letters())
 
 
 def call(*args, code=0):
@@ -59,7 +64,7 @@ def ingest(home, *records, refuse=None):
         broker = MemoryBroker(["logs/0"])
         for record in records:
             broker.send("logs/0", record)
-        worker = stack(broker.join(), used, reader, home.letters.directory)
+        worker = stack(broker.join(), used, reader, home.letters)
         for _ in range(5):
             await worker.step(0)
         await worker.drain()
@@ -106,14 +111,14 @@ def test_a_letter_is_stored_after_its_format_was_named_and_then_gone(home):
     call("replay", "1", "--as", "plain", "--run", "mended")
 
     assert stored(home, "mended") == b"\x00binary log\n"
-    assert home.letters.letters() == []
+    assert kept(home) == []
 
 
 def test_a_letter_may_be_mended_in_its_file(home):
     ingest(home, Record(b"k", b'{"log": tru', [("loghaul-format", b"fluentbit")]))
-    (letter,) = home.letters.letters()
+    (letter,) = kept(home)
     mended = {"log": "mended", "loghaul.run.id": "r", "date": 1_763_937_600}
-    letter.path.with_suffix(".bin").write_text(json.dumps(mended))
+    home.letters.path(letter).write_text(json.dumps(mended))
 
     call("replay", "--all")
 
@@ -122,13 +127,13 @@ def test_a_letter_may_be_mended_in_its_file(home):
 
 def test_what_is_refused_again_is_a_letter_again(home):
     ingest(home, Record(b"k", b"\x00", []))
-    (before,) = home.letters.letters()
+    (before,) = kept(home)
 
     done = call("replay", "1", code=1)
 
-    (after,) = home.letters.letters()
+    (after,) = kept(home)
     assert before.name != after.name
-    assert after.data() == b"\x00"
+    assert home.letters.path(after).read_bytes() == b"\x00"
     assert "refused again" in str(done.output) + str(done.exception)
 
 
@@ -136,22 +141,22 @@ def test_a_block_that_no_store_would_take_goes_back_to_its_place(home):
     ingest(home, chunk(0, b"one\n"))
     ingest(home, chunk(0, b"one\n"), chunk(4, b"poison\n"), refuse=b"poison")
     ingest(home, chunk(11, b"three\n"))
-    (letter,) = home.letters.letters()
+    (letter,) = kept(home)
     assert letter.place == f"{KEY}@4"
     assert stored(home, "run") == b"one\nthree\n"
 
     call("replay", letter.name)
 
     assert stored(home, "run") == b"one\npoison\nthree\n"
-    assert home.letters.letters() == []
+    assert kept(home) == []
 
 
 def test_a_replay_that_was_cut_short_stores_nothing_twice(home):
     ingest(home, Record(b"k", b"\x00", []))
-    (letter,) = home.letters.letters()
-    kept = [(path, path.read_bytes()) for path in home.letters.directory.iterdir()]
+    (letter,) = kept(home)
+    before = [(path, path.read_bytes()) for path in home.letters.directory.iterdir()]
     for _ in range(2):
-        for path, data in kept:
+        for path, data in before:
             path.write_bytes(data)
         call("replay", letter.name, "--as", "plain", "--run", "r")
 
@@ -172,11 +177,44 @@ def test_letters_are_dropped_only_when_that_is_said(home):
 
     call("replay", "1", "--drop")
 
-    assert home.letters.letters() == []
+    assert kept(home) == []
 
 
 def test_a_description_that_cannot_be_read_is_listed_as_such(home):
     ingest(home, Record(b"k", b"\x00", []))
-    home.letters.letters()[0].path.write_text("{")
+    home.letters.path(kept(home)[0]).with_suffix(".json").write_text("{")
 
     assert "cannot be read" in call("list").output
+
+
+def test_a_letter_is_named_by_the_beginning_of_its_id_which_stays_when_others_go(home):
+    ingest(home, Record(b"k", b"\x00first", []), Record(b"k", b"\x00second", []))
+    second = json.loads(call("list", "-o", "json").output)[1]
+
+    call("replay", "1", "--drop")
+
+    assert call("show", second["id"][:8], "--raw").stdout_bytes == b"\x00second"
+    assert json.loads(call("show", "1", "-o", "json").output)["id"] == second["id"]
+    call("show", "2", code=3)
+
+
+def test_a_letter_is_sent_with_the_bytes_of_a_file(home, tmp_path):
+    ingest(home, Record(b"k", b"\x00", []))
+    mended = tmp_path / "mended"
+    mended.write_bytes(b"mended\n")
+
+    call("replay", "1", "--bytes", str(mended), "--as", "plain", "--run", "r")
+
+    assert stored(home, "r") == b"mended\n"
+    assert kept(home) == []
+
+
+def test_a_block_with_other_bytes_is_refused_and_stays(home, tmp_path):
+    ingest(home, chunk(0, b"poison\n"), refuse=b"poison")
+    longer = tmp_path / "longer"
+    longer.write_bytes(b"more than there were\n")
+
+    done = call("replay", "1", "--bytes", str(longer), code=2)
+
+    assert "their place is fixed" in done.output
+    assert len(kept(home)) == 1
