@@ -388,3 +388,45 @@ def test_the_files_are_python_and_yaml_without_leftovers():
 
 if __name__ == "__main__":
     print("\n".join(settings_file()))
+
+
+# -- services
+
+
+def services(*arguments, **environment):
+    command = [sys.executable, DEPLOY / "engines" / "services.py", *arguments]
+    return subprocess.run(
+        command, env=environment, capture_output=True, text=True, check=False, timeout=60
+    )
+
+
+def test_services_that_were_never_started_are_said_to_be_none(tmp_path):
+    done = services("status", "--home", tmp_path / "new")
+
+    assert (done.returncode, done.stdout) == (0, "")
+    assert done.stderr == f"nothing was started in {tmp_path / 'new'}\n"
+
+
+@pytest.mark.parametrize(
+    ("programs", "said"),
+    [
+        ({"java": "echo 'version \"99.0.1\"' >&2", "javac": ""}, "Maven is not installed"),
+        (
+            {"java": "echo 'version \"99.0.1\"' >&2", "javac": "", "mvn": "exit 1"},
+            "Maven could not fetch kafka",
+        ),
+    ],
+    ids=["no Maven", "no network"],
+)
+def test_services_say_in_one_sentence_what_they_lack(tmp_path, programs, said):
+    for name, body in programs.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{body}\n")
+        (tmp_path / name).chmod(0o755)
+
+    done = services(
+        *("start", "kafka", "--home", tmp_path / "home"), PATH=str(tmp_path), HOME=str(tmp_path)
+    )
+
+    assert done.returncode == 1 and not done.stdout
+    assert "Traceback" not in done.stderr
+    assert said in done.stderr.splitlines()[-1]

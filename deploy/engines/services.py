@@ -119,13 +119,14 @@ def jars(name, **properties):
         if not shutil.which("mvn"):
             raise Failure("Maven is not installed: the engines are fetched with it")
         say(f"fetching {folder.name} (once) ...")
-        subprocess.run(
+        done = subprocess.run(
             ["mvn", "-q", "-B", "-f", str(HERE / f"{name}.xml"), "dependency:copy-dependencies"]
             + [f"-DoutputDirectory={folder}", "-DincludeScope=runtime"]
             + [f"-D{key}={value}" for key, value in properties.items()],
-            check=True,
             stdout=sys.stderr,
         )
+        if done.returncode:
+            raise Failure(f"Maven could not fetch {folder.name}: it says why above")
         (folder / "complete").touch()
     return f"{folder}/*"
 
@@ -148,6 +149,8 @@ def kafka(home, brokers):
     if not plan.exists():
         plan.write_text(json.dumps([free_ports(2) for _ in range(brokers)]))
     ports = json.loads(plan.read_text())
+    if len(ports) != brokers > 1:
+        say(f"this cluster has brokers: {len(ports)}; `stop --forget` makes way for {brokers}")
     processes = []
     for number, (port, _) in enumerate(ports, 1):
         process = Process(home, f"kafka-{number}", port=port)
@@ -293,6 +296,8 @@ def kill(options):
 
 
 def status(options):
+    if not any(known(options)):
+        say(f"nothing was started in {options.home}")
     for process in known(options):
         pid = process.pid()
         state = f"running, pid {pid}" if pid else "stopped"

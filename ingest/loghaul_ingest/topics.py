@@ -74,9 +74,8 @@ def letters_of(address: Address) -> Address:
 
 def _letter_problems(topic: Topic, address: Address) -> list[str]:
     if not topic.partitions:
-        return [
-            f"there is no topic {topic.name!r} for dead letters: create it with `loghaul setup`"
-        ]
+        what = f"there is no topic {topic.name!r} for dead letters on {address}"
+        return [f"{what}: create it with `loghaul setup`"]
     found = [] if address.unsafe or topic.settings is None else durability(topic, topic.settings)
     return [f"topic {topic.name!r} is not safe: {', and '.join(found)}"] if found else []
 

@@ -12,6 +12,7 @@ import click
 
 from loghaul_ingest.cli import Failure, terminal
 from loghaul_ingest.dead_letters import DirectoryLetters, FallbackLetters, Letter, find
+from loghaul_ingest.errors import NotFound
 from loghaul_ingest.foreign import FORMATS
 
 T = TypeVar("T")
@@ -29,20 +30,22 @@ def _with_letters(work: Callable[[Opened, Sequence[Letter]], Awaitable[T]]) -> T
     from loghaul.config import load
     from loghaul_ingest.dead_letters import open_dead_letters
 
-    async def run() -> tuple[T, str | None]:
+    async def run() -> tuple[T, str]:
         opened = open_dead_letters(load())
         try:
             letters = await opened.letters()
-            unread = opened.unread if isinstance(opened, FallbackLetters) else None
-            if unread:
-                terminal.notice(f"these are the letters of this home alone: {unread}")
-            return await work(opened, letters), unread
+            unread = getattr(opened, "unread", None)
+            missing = f"without the dead letters of the topic: {unread}" if unread else ""
+            try:
+                return await work(opened, letters), missing
+            except NotFound as error:
+                raise NotFound(f"{error}, {missing}" if missing else str(error)) from error
         finally:
             await opened.close()
 
-    done, unread = asyncio.run(run())
-    if unread:
-        raise Failure(f"the dead letters of the topic are missing here: {unread}")
+    done, missing = asyncio.run(run())
+    if missing:
+        raise Failure(f"that is {missing}")
     return done
 
 
@@ -72,7 +75,7 @@ def dead_letters() -> None:
 def list_letters(output: str) -> None:
     """List the letters, oldest first: number, id, time, bytes, place, reason."""
 
-    async def show(_: Opened, letters: Sequence[Letter]) -> None:
+    async def show(opened: Opened, letters: Sequence[Letter]) -> None:
         if output == "json":
             shown = (terminal.dumps(public(number, one)) for number, one in enumerate(letters, 1))
             terminal.write(b"[%s]\n" % b",\n".join(shown))
@@ -80,7 +83,7 @@ def list_letters(output: str) -> None:
             for number, one in enumerate(letters, 1):
                 terminal.write(terminal.dumps(public(number, one)) + b"\n")
         elif not letters:
-            terminal.notice("no dead letters")
+            terminal.notice(f"no dead letters in {opened}")
         else:
             rows = [_cells(number, letter) for number, letter in enumerate(letters, 1)]
             titles = ("N", "ID", "KEPT", "BYTES", "PLACE", "REASON")

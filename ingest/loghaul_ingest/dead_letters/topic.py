@@ -53,11 +53,10 @@ class TopicLetters:
         await self._send(letter, data, _headers(letter))
 
     async def letters(self) -> Sequence[Letter]:
-        """See `base.DeadLetters`. Empty, too, where there is no such topic."""
+        """See `base.DeadLetters`."""
         found: dict[str, Letter] = {}
         async with self._failing("read"):
-            if not await self._open_reader():
-                return []
+            await self._open_reader()
             async for record in self._records():
                 name = (record.key or b"").decode("utf-8", "replace")
                 found.pop(name, None)
@@ -68,7 +67,8 @@ class TopicLetters:
     async def data(self, letter: Letter) -> bytes:
         """See `base.DeadLetters`."""
         async with self._failing("read"):
-            if letter.offset is not None and await self._open_reader():
+            if letter.offset is not None:
+                await self._open_reader()
                 consumer, place = self._consumer, self._place
                 if await consumer.position(place) != letter.offset:
                     consumer.seek(place, letter.offset)
@@ -128,24 +128,25 @@ class TopicLetters:
 
     # -- in
 
-    async def _open_reader(self) -> bool:
-        """Have a consumer on all of the topic; False where there is none."""
+    async def _open_reader(self) -> None:
+        """Have a consumer on all of the topic."""
         from aiokafka import AIOKafkaConsumer
         from aiokafka.structs import TopicPartition
 
-        if self._consumer is None:
-            if not (await self._look()).partitions:
-                return False
-            consumer = AIOKafkaConsumer(
-                **self.address.client(),
-                client_id="loghaul-dead-letters",
-                enable_auto_commit=False,
-                auto_offset_reset="earliest",
-            )
-            self._consumer = await self._started(consumer)
-            self._place = TopicPartition(self.address.topic, 0)
-            self._consumer.assign([self._place])
-        return True
+        if self._consumer is not None:
+            return
+        topic = await self._look()
+        if not topic.partitions:
+            raise StoreError("; ".join(LETTERS.problems(topic, self.address)))
+        consumer = AIOKafkaConsumer(
+            **self.address.client(),
+            client_id="loghaul-dead-letters",
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+        )
+        self._consumer = await self._started(consumer)
+        self._place = TopicPartition(self.address.topic, 0)
+        self._consumer.assign([self._place])
 
     async def _records(self) -> AsyncIterator[Any]:
         """Yield all records there are now, from the first one on."""
