@@ -145,16 +145,25 @@ class _Member:
         worker = self._worker
         try:
             await self._source.open()
-            while not self._source.joined:
-                await worker.step(0.05)
-            ends = await self._source.ends()
-            while not await self._source.reached(ends) and not worker.stopping:
-                await worker.step(0.02)
+            await self._reach_ends()
             await worker.drain()
             await worker.finish()
             self._report(worker)
         finally:
             await self._close()
+
+    async def _reach_ends(self) -> None:
+        """Read up to the ends of our share; where that moves meanwhile, of the new one."""
+        source, share, ends = self._source, None, {}
+        while not self._worker.stopping:
+            await self._worker.step(0.02)
+            if not source.joined:
+                continue
+            if share != source.share:
+                share = source.share
+                ends = await source.ends()
+            elif await source.reached(ends):
+                return
 
     async def _connect(self) -> None:
         """Try until the brokers answer; what only a person can mend is raised."""

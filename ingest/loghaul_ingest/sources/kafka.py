@@ -177,6 +177,11 @@ class KafkaSource:
         """Whether the group has told us our share."""
         return self._joined
 
+    @property
+    def share(self) -> frozenset[Partition]:
+        """Our partitions; one that went and came back is another."""
+        return frozenset(self._ours.values())
+
     def lag(self) -> dict[str, int]:
         """Return by partition how many offsets lie ahead, as far as the brokers told."""
         found = {}
