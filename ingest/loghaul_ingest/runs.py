@@ -6,6 +6,7 @@ attempt may continue it days after. So everything about a run is a fold over its
 
 from __future__ import annotations
 
+import time
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -18,6 +19,11 @@ _LEADS = frozenset({"supervisor", "session"})
 
 #: Of several finished nodes the worst decides.
 _WORST_FIRST = ("failed", "lost", "canceled", "completed")
+
+#: A run of which nothing was heard for so long is given up: who would have told of its end is gone
+#: (a node that vanished), or never tells (a collector of others' lines). A week is longer than any
+#: silence of a run that works; should it speak again, it is running again.
+SILENT_US = 7 * 86_400_000_000
 
 #: Levels that count as errors in the list of runs.
 ERROR_LEVELS = ("error", "critical", "fatal")
@@ -67,8 +73,11 @@ def attempts(streams: Sequence[StreamRow]) -> dict[str, int]:
     return numbers
 
 
-def summarise(streams: Sequence[StreamRow]) -> RunRow:
-    """Return the row of a run. `streams` are all of its, at least one; ValueError otherwise."""
+def summarise(streams: Sequence[StreamRow], now_us: int | None = None) -> RunRow:
+    """Return the row of a run. `streams` are all of its, at least one; ValueError otherwise.
+
+    now_us   microseconds since the epoch; the clock's where it is None
+    """
     if not streams:
         raise ValueError("a run has at least one stream")
     lives, numbers = _lives(streams), attempts(streams)
@@ -77,6 +86,11 @@ def summarise(streams: Sequence[StreamRow]) -> RunRow:
     leading = [life for life in last if life.leads]
     leading = leading or [life for life in last if not life.collected] or last
     status = _status(leading)
+    ended = None if status == "running" else max(life.ended or 0 for life in leading)
+    if status == "running":
+        heard = max(row.time_max or row.facts.started for row in streams)
+        if (time.time_ns() // 1000 if now_us is None else now_us) - heard > SILENT_US:
+            status, ended = "lost", heard
     common = [row.facts.common for row in streams]
     return RunRow(
         run=streams[0].facts.stream.run,
@@ -85,7 +99,7 @@ def summarise(streams: Sequence[StreamRow]) -> RunRow:
         tags=_tags(common),
         status=status,
         started=min(life.started for life in lives.values()),
-        ended=None if status == "running" else max(life.ended or 0 for life in leading),
+        ended=ended,
         nodes=len({facts["run.node"] for facts in common if "run.node" in facts}) or 1,
         attempts=latest,
         lines=sum(row.lines for row in streams),

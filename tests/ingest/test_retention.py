@@ -3,6 +3,7 @@
 import asyncio
 import os
 import threading
+import time
 
 import pytest
 
@@ -131,7 +132,7 @@ def test_a_run_that_cannot_be_removed_leaves_the_others_to_go(shelf, monkeypatch
 def test_two_that_remove_the_same_runs_at_once_are_harmless(shelf):
     for number in range(20):
         shelf.stream([(b"one\n", 0)], run=f"run-{number}")
-    shelf.stream([(b"one\n", 0)], run="live", end=None)
+    shelf.stream([(b"one\n", 0)], run="live", end=None, started=time.time_ns() // 1000)
     removals = plan(shelf.reader.runs(), shelf.reader.sizes(), Rules(older_than_us=DAY), NOW)
     counts = []
 

@@ -4,7 +4,7 @@ import pytest
 
 from loghaul.chunk import End, StreamKey
 from loghaul_ingest.block import Facts
-from loghaul_ingest.runs import attempts, summarise
+from loghaul_ingest.runs import SILENT_US, attempts, summarise
 from loghaul_ingest.stores.base import StreamRow
 
 
@@ -72,7 +72,7 @@ def test_the_worst_of_the_nodes_decides():
 def test_a_run_is_running_while_a_supervisor_is():
     rows = [row("s", 1, role="supervisor"), row("p", 2, 5, detail={"exit_code": 1})]
 
-    found = summarise(rows)
+    found = summarise(rows, now_us=10)
 
     assert (found.status, found.ended) == ("running", None)
 
@@ -117,7 +117,20 @@ def test_totals_tags_and_nodes_are_gathered():
 def test_a_writer_is_open_while_one_of_its_streams_is():
     rows = [row("s", 1, 9, "supervisor"), row("s", 1, None, "supervisor", "stderr")]
 
-    assert summarise(rows).status == "running"
+    assert summarise(rows, now_us=10).status == "running"
+
+
+@pytest.mark.parametrize("role", ["supervisor", "collected"])
+def test_a_run_that_was_silent_for_a_week_does_not_run_for_ever(role):
+    rows = [row("s", 1, role=role)._replace(time_max=100)]
+
+    def found(now_us):
+        return summarise(rows, now_us)[4:7:2]
+
+    assert found(100 + SILENT_US) == ("running", None)
+    assert found(101 + SILENT_US) == ("lost", 100)
+    rows[0] = rows[0]._replace(time_max=102)
+    assert found(101 + SILENT_US) == ("running", None)
 
 
 def test_no_streams_are_no_run():

@@ -14,7 +14,7 @@ def ended(shelf):
     now = time.time_ns() // 1000
     for days in (40, 20, 10):
         shelf.stream([(b"one\n", 0)], run=f"ended-{days}", started=now - days * DAY)
-    shelf.stream([(b"one\n", 0)], run="running", started=now - 99 * DAY, end=None)
+    shelf.stream([(b"one\n", 99 * 86_400)], run="running", started=now - 99 * DAY, end=None)
     return shelf
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import time
 import zipfile
 
 import pytest
@@ -290,7 +291,7 @@ def test_a_digest_that_differs_is_an_error_that_names_the_file(shelf, call, tmp_
 
 
 def test_delete_asks_and_refuses_what_is_running(shelf, call):
-    shelf.stream([(b"x\n", 0)], end=None)
+    shelf.stream([(b"x\n", 0)], end=None, started=time.time_ns() // 1000)
     assert call("delete", "latest", "--yes").code == 2
     unasked = call("delete", "latest", "--force")
     assert (unasked.code, "--yes" in unasked.err) == (2, True)

@@ -99,7 +99,7 @@ def test_a_damaged_run_is_named_and_the_others_go_on(store, folder, damage):
     with pytest.raises(StoreDamaged, match=path.name):
         reader.streams("bad")
     assert len(list(reader.candidates(EVERY, runs=["good"]))) == 50
-    assert {row.run: row.status for row in reader.runs()}["good"] == "running"
+    assert {row.run: row.status for row in reader.runs()}["good"] == "lost"
     assert "damaged" in {row.status for row in reader.runs()}
     reader.close()
 
@@ -136,7 +136,7 @@ def test_a_file_that_may_not_be_read_is_told_from_one_that_is_not_there(store, f
     with pytest.raises(StoreDamaged, match="Permission denied"):
         reader.streams("bad")
     folder.catalog.unlink()
-    assert sorted(row.status for row in reader.runs()) == ["damaged", "running"]
+    assert sorted(row.status for row in reader.runs()) == ["damaged", "lost"]
     reader.close()
 
 

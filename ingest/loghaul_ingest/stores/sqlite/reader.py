@@ -54,7 +54,10 @@ class SqliteReader:
         rows = []
         for path, resting in self._known().items():
             try:
-                row = resting.summary if resting else self._summary(path)
+                row = resting.summary if resting else None
+                # What goes on by the catalog may have been silent for too long since.
+                if row is None or row.status == "running":
+                    row = self._summary(path)
             except StoreDamaged:
                 row = _damaged_row(path)
             if row is not None:
