@@ -6,15 +6,19 @@ tests are skipped, with the reason; where CI is set they fail instead.
 """
 
 import fcntl
+import importlib.util
 import json
 import os
+import re
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
 import time
 import urllib.request
 import uuid
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
@@ -116,9 +120,18 @@ class OpenSearch:
 
     def kill(self, name=""):
         """Kill -9 the node of that name ("n2"), else all."""
-        for number, pid in enumerate(sorted(self.home.glob("opensearch-*/pid")), 1):
+        for number, pid in enumerate(self.pids(), 1):
             if name in ("", f"n{number}"):
-                os.kill(int(pid.read_text()), signal.SIGKILL)
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+
+    def pids(self):
+        """Process ids of the nodes."""
+        return [int(file.read_text()) for file in sorted(self.home.glob("opensearch-*/pid"))]
+
+    def stop(self):
+        """End all nodes in order."""
+        services("stop", "opensearch", "--home", self.home)
 
     def wait(self, health):
         """Wait until the cluster has all its nodes and is "green" or "yellow"."""
@@ -174,9 +187,32 @@ class Kafka:
         self.servers = exported(text, "LOGHAUL_TRANSPORT").split("/")[2]
         return self.servers
 
+    def advertise(self, place):
+        """Send clients to another host:port, which leads to the only broker's; it starts anew."""
+        self.configure(
+            lambda text: re.sub(r"(advertised\.listeners=\w+://).*", rf"\1{place}", text)
+        )
+
+    def configure(self, change, scram=None):
+        """Change the text of the brokers' settings, and start them anew.
+
+        scram   {user: password} of a new and empty cluster: it is formatted again with them
+        """
+        self.kill()
+        for file in self.home.glob("kafka-*/server.properties"):
+            file.write_text(change(file.read_text()))
+            if scram:
+                shutil.rmtree(file.parent / "data")
+                _format(file, scram)
+        self.start()
+
     def kill(self):
         """Kill all brokers, as a power cut of the process would."""
         services("kill", "kafka", "--home", self.home)
+
+    def stop(self):
+        """End all brokers in order."""
+        services("stop", "kafka", "--home", self.home)
 
     def pids(self):
         """Process ids of the brokers."""
@@ -225,6 +261,31 @@ class Kafka:
                     await asyncio.sleep(0.1)
 
         asyncio.run(change())
+
+
+def _format(properties, users):
+    """Format a broker's empty log with users of SCRAM: the first ones have to be there before it.
+
+    Done as `deploy/services` does it, whose module is none of a package.
+    """
+    found = importlib.util.spec_from_file_location("services", ROOT / "deploy/engines/services.py")
+    module = importlib.util.module_from_spec(found)
+    found.loader.exec_module(module)
+    command = [module.java(17), "-cp", module.jars("kafka"), "kafka.tools.StorageTool", "format"]
+    command += ["-t", module.CLUSTER_ID, "-c", str(properties)]
+    for name, password in users.items():
+        for size in (256, 512):
+            command += ["--add-scram", f'SCRAM-SHA-{size}=[name={name},password="{password}"]']
+    subprocess.run(command, check=True, capture_output=True)
+
+
+def free_ports(number):
+    """Ports of 127.0.0.1 that nobody listens at."""
+    with ExitStack() as stack:
+        listeners = [
+            stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(number)
+        ]
+        return [one.getsockname()[1] for one in listeners]
 
 
 @pytest.fixture(scope="session")

@@ -71,18 +71,32 @@ async def _greet(address: Address, host: str, port: int, context: Optional[ssl.S
             "authority with ?ca=/path.pem"
         ) from error
     except ssl.SSLError as error:
-        raise TransportRefused(
-            f"{place} does not speak TLS as asked ({error.reason or error}): write kafka:// "
-            "instead of kafkas:// if it is meant to be open, or give ?cert= and ?key="
-        ) from error
+        raise TransportRefused(_no_tls(address, place, error)) from error
     except asyncio.TimeoutError as error:
         raise TransportError(f"{place} does not answer within {SECONDS:g} s") from error
     except ConnectionResetError as error:
-        hint = "; it may want kafka:// instead of kafkas://" if address.tls else ""
-        raise TransportError(f"{place} ended the connection{hint}") from error
+        if address.tls:
+            # A broker takes the beginning of TLS for a request that is far too long.
+            raise HungUp(
+                f"{place} ended the connection at the beginning of TLS: write kafka:// instead of "
+                "kafkas:// if it is meant to be open"
+            ) from error
+        raise TransportError(f"{place} ended the connection") from error
     except OSError as error:
         raise TransportError(f"{place} cannot be reached: {_why(error)}") from error
     _judge(place, reply, address.tls)
+
+
+def _no_tls(address: Address, place: str, error: ssl.SSLError) -> str:
+    """Say why there is no TLS; the other end tells by an alert what it thinks of certificates."""
+    if "CERTIFICATE" in (error.reason or ""):
+        if not address.cert:
+            return f"{place} wants a certificate of yours: give it with ?cert= and ?key="
+        return f"{place} does not take the certificate {address.cert} ({error.reason})"
+    return (
+        f"{place} does not speak TLS as asked ({error.reason or error}): write kafka:// instead of "
+        "kafkas:// if it is meant to be open"
+    )
 
 
 async def _ask(host: str, port: int, context: Optional[ssl.SSLContext]) -> bytes:
