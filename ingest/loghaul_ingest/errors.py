@@ -2,6 +2,7 @@
 
     IngestError             base; `permanent` decides between retry and dead letter
     ├── StoreError          a store cannot answer or write
+    │   ├── StoreAway       it does not answer just now, or is not ready yet
     │   └── StoreDamaged    it answers, but what it holds is broken
     ├── SourceError         chunks cannot be fetched
     ├── NotFound            no such run, file, line                  (exit code 3)
@@ -21,6 +22,10 @@ class IngestError(Exception):
 
 class StoreError(IngestError):
     """A store cannot answer or write."""
+
+
+class StoreAway(StoreError):
+    """A store does not answer just now, or is not ready yet: a server waits for it."""
 
 
 class StoreDamaged(StoreError):

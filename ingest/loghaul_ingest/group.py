@@ -23,12 +23,13 @@ from loghaul.errors import TransportError
 from loghaul.journal import Journal
 from loghaul.transports.address import parse
 from loghaul_ingest.dead_letters import open_dead_letters
-from loghaul_ingest.errors import SourceError
+from loghaul_ingest.errors import SourceError, StoreAway
 from loghaul_ingest.retention import Retention
 from loghaul_ingest.shell import Worker
 from loghaul_ingest.sources.kafka import KafkaSource, Refused
 from loghaul_ingest.stack import stack
 from loghaul_ingest.stores import open_reader, open_writer
+from loghaul_ingest.stores.base import Writer
 from loghaul_ingest.watch import Watch, watching
 
 #: Between reports of what was done, while something is.
@@ -47,10 +48,11 @@ def serve(settings: Settings, listen: str | None = None, tell: Tell = lambda tex
     listen   HOST:PORT where /metrics, /healthz and /readyz are served meanwhile
     tell     hears, for whoever watches, why nothing is read yet
 
-    Raises SourceError where only a person can mend it, StoreError when the store cannot be opened.
+    Raises SourceError where only a person can mend it, StoreError when the store cannot be opened;
+    brokers and a store that do not answer yet are waited for.
     """
     with watching(listen) as watch:
-        asyncio.run(_Member(settings, tell, watch).serve())
+        asyncio.run(_Member(settings, tell, watch, patient=True).serve())
 
 
 def once(settings: Settings) -> None:
@@ -91,7 +93,10 @@ def serve_many(settings: Settings, count: int, options: Sequence[str] = ()) -> i
 class _Member:
     """Source, store and worker of one member of the group, for one event loop."""
 
-    def __init__(self, settings: Settings, tell: Tell, watch: Watch | None = None) -> None:
+    def __init__(
+        self, settings: Settings, tell: Tell, watch: Watch | None = None, *, patient: bool = False
+    ) -> None:
+        """`patient`: wait for a store that does not answer just now; a signal ends the process."""
         try:
             address = parse(settings.transport)
         except TransportError as error:
@@ -103,7 +108,7 @@ class _Member:
         self._source = KafkaSource(
             address, settings.group, instance=settings.group_instance, note=self._note
         )
-        self._writer = open_writer(settings.store)
+        self._writer = self._opened(settings.store, patient)
         self._reader = open_reader(settings.store)
         self._letters = open_dead_letters(settings, watch.note(self._note) if watch else self._note)
         self._worker = stack(
@@ -117,6 +122,21 @@ class _Member:
         self._retention = Retention(settings, self._note)
         if watch is not None:
             watch.retention = self._retention
+
+    def _opened(self, store: str, patient: bool) -> Writer:
+        pause, told = SHORTEST_SECONDS, ""
+        while True:
+            try:
+                return open_writer(store)
+            except StoreAway as error:
+                if not patient:
+                    raise
+                if str(error) != told:
+                    told = str(error)
+                    self._tell(f"{told}; trying again")
+                self._note("the store does not answer, trying again", error=told)
+            time.sleep(pause)
+            pause = min(pause * 2, LONGEST_SECONDS)
 
     async def serve(self) -> None:
         worker = self._worker

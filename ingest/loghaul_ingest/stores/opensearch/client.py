@@ -9,6 +9,7 @@ for. Safe for several threads.
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from collections.abc import Mapping
@@ -21,7 +22,7 @@ from opensearchpy.serializer import JSONSerializer
 
 from loghaul_ingest.errors import StoreError
 from loghaul_ingest.stores.opensearch.address import Address
-from loghaul_ingest.stores.opensearch.failures import Failed, translate
+from loghaul_ingest.stores.opensearch.failures import BrokeOff, Failed, translate
 
 #: What is said about this driver is said by our errors; without this it goes to stderr.
 logging.getLogger("opensearch").addHandler(logging.NullHandler())
@@ -98,7 +99,15 @@ class Client:
         with self._checking:
             if self.version:
                 return
-            said = self._send("GET", "/", None, {}, min(5.0, self.address.timeout_seconds))
+            try:
+                said = self._send("GET", "/", None, {}, min(5.0, self.address.timeout_seconds))
+            except BrokeOff as error:
+                if self.address.tls:
+                    raise
+                raise Failed(
+                    f"{self.address} breaks off at the first request: if it wants TLS, write "
+                    "opensearch+https://"
+                ) from error
             version = said.get("version", {}) if isinstance(said, Mapping) else {}
             number = version.get("number") if isinstance(version, Mapping) else None
             if not isinstance(number, str):
@@ -148,4 +157,9 @@ def _tls(address: Address) -> dict[str, Any]:
     found: dict[str, Any] = {"verify_certs": verify, "ssl_show_warn": False}
     if "ca" in address.options:
         found["ca_certs"] = address.options["ca"]
+        if not os.access(found["ca_certs"], os.R_OK):
+            raise Failed(
+                f"no TLS with {address}: {found['ca_certs']} cannot be read: give with ?ca= the "
+                "file of the authority"
+            )
     return found

@@ -21,7 +21,7 @@ from opensearchpy.exceptions import (
     TransportError,
 )
 
-from loghaul_ingest.errors import StoreError
+from loghaul_ingest.errors import StoreAway, StoreError
 from loghaul_ingest.stores.opensearch.address import Address
 
 CONFLICT = "version_conflict_engine_exception"
@@ -50,6 +50,14 @@ class Failed(StoreError):
         self.kind = kind
 
 
+class Away(Failed, StoreAway):
+    """No answer, or one that says that there will be one."""
+
+
+class BrokeOff(Away):
+    """The connection was reset."""
+
+
 def refused(error: Mapping[str, Any]) -> bool:
     """Return whether an item's error is that of a document that will never be taken."""
     return error.get("type") in _REFUSED
@@ -69,16 +77,14 @@ def reason(error: Any) -> str:
 def translate(error: OpenSearchException, address: Address) -> Failed:
     """Return what the driver raised as one sentence with what to do."""
     if isinstance(error, ConnectionTimeout):
-        return Failed(
-            f"OpenSearch at {address} gave no answer within {address.timeout_seconds:g} s"
-        )
+        return Away(f"OpenSearch at {address} gave no answer within {address.timeout_seconds:g} s")
     if isinstance(error, SSLError):
         return Failed(
             f"no TLS with {address}: {error.error}; for a certificate of your own say ?ca=FILE, "
             "for a server without TLS opensearch://"
         )
     if isinstance(error, Unreachable):
-        return Failed(_unreachable(error, address))
+        return _unreachable(error, address)
     if isinstance(error, SerializationError):
         return Failed(f"{address} does not answer as OpenSearch does: is this its port?")
     if isinstance(error, TransportError) and isinstance(error.status_code, int):
@@ -86,7 +92,7 @@ def translate(error: OpenSearchException, address: Address) -> Failed:
     return Failed(f"OpenSearch at {address}: {error}")
 
 
-def _unreachable(error: Unreachable, address: Address) -> str:
+def _unreachable(error: Unreachable, address: Address) -> Failed:
     text = str(error.error)
     odd = (
         "ProtocolError",
@@ -96,14 +102,16 @@ def _unreachable(error: Unreachable, address: Address) -> str:
         "IncompleteRead",
     )
     if any(word in text or word in repr(error.info) for word in odd) and "reset" not in text:
-        return (
+        return Failed(
             f"{address} does not speak HTTP, or broke off: is this the port of OpenSearch "
             f"{'with' if address.tls else 'without'} TLS?"
         )
     if "reset" in text:
-        return f"the connection to OpenSearch at {address} broke off"
+        return BrokeOff(f"the connection to OpenSearch at {address} broke off")
     why = text.rpartition(": ")[2] or text
-    return f"OpenSearch at {address} cannot be reached: {why}; is it running, is the DSN right?"
+    return Away(
+        f"OpenSearch at {address} cannot be reached: {why}; is it running, is the DSN right?"
+    )
 
 
 def _answered(error: TransportError, address: Address) -> Failed:
@@ -121,8 +129,9 @@ def _answered(error: TransportError, address: Address) -> Failed:
         message = f"user {address.user!r} lacks rights in OpenSearch at {address}: {text}"
     elif status in (429, 503) and not kind:
         message = f"OpenSearch at {address} is overloaded or not ready (status {status})"
+        return Away(message, status)
     elif not kind:
         message = f"{address} answers with status {status}: is this the port of OpenSearch?"
     else:
         message = f"OpenSearch at {address}: {text} (status {status})"
-    return Failed(message, status, kind)
+    return (Away if status in (429, 503) else Failed)(message, status, kind)
