@@ -14,8 +14,10 @@ from ledger import Ledger
 from loghaul import config, shipper
 from loghaul.chunk import Record
 from loghaul.errors import TransportError, TransportRefused
+from loghaul.spool import SpoolWriter
 from loghaul.transports import connector
 from loghaul_ingest import group
+from loghaul_ingest.sources.kafka import Refused
 from loghaul_ingest.stores import open_reader
 
 LOGHAUL = str(Path(sys.executable).with_name("loghaul"))
@@ -230,11 +232,29 @@ def test_an_unsafe_topic_is_refused_until_setup_has_mended_it(
     settings = config.load(home=tmp_path / "home", transport=kafka.dsn(**{setting: value}))
     with pytest.raises(TransportRefused, match=re.escape(said)):
         shipper.once(settings)
+    with pytest.raises(Refused, match=re.escape(said)):
+        group.once(settings)
     checked = loghaul(settings, "setup", "--check")
     assert checked.returncode == 1 and said.partition("=")[0] in checked.stderr.decode()
     assert loghaul(settings, "setup").returncode == 0
     assert loghaul(settings, "setup", "--check").returncode == 0
     shipper.once(settings)
+
+
+def test_a_clock_that_the_brokers_refuse_is_named_until_setup_lets_theirs_count(kafka, tmp_path):
+    # Of a node whose clock is off: whatever it sends is too old, here after a millisecond.
+    strict = {"message_timestamp_type": "CreateTime", "message_timestamp_before_max_ms": 1}
+    settings = config.load(home=tmp_path / "home", transport=kafka.dsn(**strict), group="clock")
+    writer = SpoolWriter(settings.spool, {"run.id": "clock"})
+    writer.append(writer.stream("stdout", "text", "out.txt"), b"of another time\n")
+    writer.end("exit", {})
+    writer.close()
+    with pytest.raises(TransportRefused, match=r"clock of this machine is far off.*NTP"):
+        shipper.once(settings)
+    checked = loghaul(settings, "setup", "--check")
+    assert checked.returncode == 1 and b"message.timestamp.type is CreateTime" in checked.stderr
+    assert loghaul(settings, "setup").returncode == 0
+    assert shipper.once(settings).records > 0
 
 
 def test_without_aiokafka_it_says_what_to_install(monkeypatch, tmp_path):

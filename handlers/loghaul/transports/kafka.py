@@ -153,6 +153,11 @@ async def _translated(what: str) -> AsyncIterator[None]:
         yield
     except refused as error:
         raise TransportRefused(f"{what}: {_said(error)}") from error
+    except errors.InvalidTimestampError as error:
+        raise TransportRefused(
+            f"{what}: the clock of this machine is far off the brokers': set it (NTP), or let "
+            "theirs count with `loghaul setup`; until then the spool keeps the lines"
+        ) from error
     except (errors.KafkaError, OSError, asyncio.TimeoutError) as error:
         raise TransportError(f"{what}: {_said(error)}") from error
     except AssertionError as error:

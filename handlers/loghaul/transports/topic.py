@@ -21,6 +21,9 @@ RETENTION_MS = 3600_000
 WANTED = {
     "cleanup.policy": "delete",
     "max.message.bytes": "2097152",
+    # The brokers' clock: by that of a node which is far behind records would expire on arrival, and
+    # one that is ahead could send nothing.
+    "message.timestamp.type": "LogAppendTime",
     "unclean.leader.election.enable": "false",
 }
 

@@ -22,6 +22,7 @@ from loghaul.errors import TransportError
 from loghaul.transports.address import Address
 from loghaul.transports.kafka import examine, require
 from loghaul.transports.probe import probe
+from loghaul.transports.topic import problems
 from loghaul_ingest.errors import SourceError
 from loghaul_ingest.sources.base import Assigned, Event, Fetched, Lost, Partition, Revoked
 
@@ -73,7 +74,7 @@ class KafkaSource:
         self._look: asyncio.Task[None] | None = None
         self._epoch = 0
         self._polled_at = self._came_at = self._looked_at = clock()
-        self._joined = False
+        self._begun = self._joined = False
         self._taking = False
         self._stalled: Stalled | None = None
 
@@ -138,11 +139,13 @@ class KafkaSource:
             topic = await examine(self.address)
         except TransportError as error:
             raise (Refused if error.permanent else SourceError)(str(error)) from error
-        if not topic.partitions:
-            raise Refused(
-                f"there is no topic {topic.name!r} on {self.address}: "
-                "create it with `loghaul setup`"
-            )
+        unsafe = problems(topic, self.address)
+        if unsafe and (not self._begun or not topic.partitions):
+            raise Refused("; ".join(unsafe))
+        self._begun = True
+        for problem in unsafe:
+            # It became so while we read: what is there is read before it is gone.
+            self._note("the topic is not safe any more", problem=problem)
         await self._join()
 
     async def ends(self) -> dict[Partition, int]:

@@ -513,6 +513,37 @@ def test_a_store_is_set_up_once_and_refuses_what_is_unsafe(dsn, open_one):
         open_writer(dsn)
 
 
+def test_a_template_that_comes_before_ours_is_refused_and_named(dsn, open_one):
+    open_one(open_writer, dsn)
+    prefix = dsn.split("/")[3].partition("?")[0]
+    over = {
+        "index_patterns": [f"{prefix}-blocks-*"],
+        "priority": 501,
+        "template": {"settings": {"index.translog.durability": "async"}},
+    }
+    ask(dsn, "PUT", "/_index_template/PREFIX-over", over)
+    try:
+        with pytest.raises(StoreError, match=f"mappings, settings.*{prefix}-over.*500") as failure:
+            open_writer(dsn)
+        assert failure.value.permanent
+        over["priority"] = 499
+        ask(dsn, "PUT", "/_index_template/PREFIX-over", over)
+        open_one(open_writer, dsn)
+    finally:
+        ask(dsn, "DELETE", "/_index_template/PREFIX-over")
+
+
+@pytest.mark.parametrize(("off", "said"), [(-7200, "2:00:00 behind"), (86400, "1 day, .* ahead")])
+def test_a_clock_that_is_far_off_is_refused(dsn, open_one, monkeypatch, off, said):
+    true = time.time
+    monkeypatch.setattr(time, "time", lambda: true() + off)
+    with pytest.raises(StoreError, match=f"clock of this machine is {said}.*NTP") as failure:
+        open_writer(dsn)
+    assert failure.value.permanent
+    monkeypatch.setattr(time, "time", lambda: true() + 30)
+    open_one(open_writer, dsn)
+
+
 # Faults that the engine itself answers with
 
 

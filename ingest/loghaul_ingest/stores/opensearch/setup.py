@@ -3,13 +3,17 @@
     make(client, ...)     create what is absent; idempotent
     check(client, ...)    what is wrong, as sentences that say how to mend it
 
-A writer is refused when a template is newer or was changed, or an index acknowledges what is not
-on disk. Sizes (shards, replicas, refresh interval, allocation) are the operator's to change.
+A writer is refused when a template is newer, was changed or is overruled by another one, when an
+index acknowledges what is not on disk, and when the clocks differ. Sizes (shards, replicas, refresh
+interval, allocation) are the operator's to change.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping
+from datetime import timedelta
+from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
 from loghaul_ingest.errors import StoreError
@@ -20,6 +24,8 @@ from loghaul_ingest.stores.opensearch.names import Names
 
 #: Settings that make a store what it is; all others may be changed.
 _OURS = ("index.translog.durability", "index.analysis.")
+#: Start, deletion and age of runs are compared across machines: clocks may differ by so much.
+CLOCK_SECONDS = 300.0
 _EXISTS = "resource_already_exists_exception"
 
 
@@ -76,8 +82,10 @@ def check(client: Client, names: Names) -> list[Finding]:
     """Return what is to be said about the cluster; nothing is changed."""
     found: list[Finding] = []
     for name, template in wanted(client, names).items():
-        found += _compared(name, template, _template(client, name))
-    return [*found, *_of_indices(client, names)]
+        found += _compared(name, template, _template(client, name)) or _overruled(
+            client, name, template
+        )
+    return [*found, *_of_indices(client, names), *_of_clock(client)]
 
 
 def wanted(client: Client, names: Names) -> dict[str, Template]:
@@ -97,31 +105,64 @@ def _template(client: Client, name: str) -> Template | None:
     return found
 
 
-def _compared(name: str, ours: Template, theirs: Template | None) -> Iterator[Finding]:
+def _compared(name: str, ours: Template, theirs: Template | None) -> list[Finding]:
     if theirs is None:
-        yield Finding(True, f"the index template {name} is absent: run `loghaul setup`")
-        return
+        return [Finding(True, f"the index template {name} is absent: run `loghaul setup`")]
     version = theirs.get("version")
     if isinstance(version, int) and version > VERSION:
-        yield Finding(
-            True,
+        text = (
             f"the index template {name} has version {version}, this loghaul knows {VERSION}: "
-            "install the newer loghaul here too",
+            "install the newer loghaul here too"
         )
-        return
-    template = theirs.get("template", {})
-    drifted = [
-        "mappings" if template.get("mappings") != ours["template"]["mappings"] else "",
-        "settings" if _guarded(template) != _guarded(ours["template"]) else "",
-        "patterns" if theirs.get("index_patterns") != ours["index_patterns"] else "",
+        return [Finding(True, text)]
+    drifted = _differing(theirs.get("template", {}), ours)
+    if theirs.get("index_patterns") != ours["index_patterns"]:
+        drifted.append("patterns")
+    if drifted or version != VERSION:
+        text = (
+            f"the index template {name} was changed ({', '.join(drifted) or 'version'}): restore "
+            f"it by deleting it (DELETE /_index_template/{name}) and starting again, which makes "
+            "it anew"
+        )
+        return [Finding(True, text)]
+    return []
+
+
+def _overruled(client: Client, name: str, ours: Template) -> list[Finding]:
+    """What another template of higher priority makes of an index that is created now."""
+    index = ours["index_patterns"][0].replace("*", "2000.01")
+    try:
+        reply = client.call("POST", f"/_index_template/_simulate_index/{index}")
+    except Failed as error:
+        if error.status in (400, 403, 404, 405):
+            return []  # not for this user, or not there: nothing is known
+        raise
+    differing = _differing(reply["template"], ours) if "template" in reply else []
+    if not differing:
+        return []
+    every = client.call("GET", "/_index_template")["index_templates"]
+    above = [
+        one["name"]
+        for one in every
+        if one["index_template"].get("priority", 0) > ours["priority"]
+        and any(fnmatchcase(index, pattern) for pattern in one["index_template"]["index_patterns"])
     ]
-    if any(drifted) or version != VERSION:
-        what = ", ".join(filter(None, drifted)) or "version"
-        yield Finding(
-            True,
-            f"the index template {name} was changed ({what}): restore it by deleting it "
-            f"(DELETE /_index_template/{name}) and starting again, which makes it anew",
-        )
+    text = (
+        f"the index template {name} is overruled ({', '.join(differing)}) by {', '.join(above)}: "
+        f"give that a priority below {ours['priority']}, or leave {ours['index_patterns'][0]} out "
+        "of its patterns"
+    )
+    return [Finding(True, text)]
+
+
+def _differing(template: Mapping[str, Any], ours: Template) -> list[str]:
+    """Return which of what makes a store what it is differs from ours."""
+    found = []
+    if template.get("mappings") != ours["template"]["mappings"]:
+        found.append("mappings")
+    if _guarded(template) != _guarded(ours["template"]):
+        found.append("settings")
+    return found
 
 
 def _guarded(template: Mapping[str, Any]) -> dict[str, str]:
@@ -166,3 +207,24 @@ def _of_indices(client: Client, names: Names) -> Iterator[Finding]:
 
 def _data_nodes(client: Client) -> int:
     return int(client.call("GET", "/_cluster/health")["number_of_data_nodes"])
+
+
+def _of_clock(client: Client) -> list[Finding]:
+    """What is to be said of the clocks; a reply of OpenSearch has no date, its statistics have."""
+    begun = time.time()
+    try:
+        reply = client.call("GET", "/_nodes/_local/stats/os", filter_path="nodes.*.timestamp")
+    except Failed as error:
+        if error.status in (400, 403, 404, 405):
+            return []  # not for this user: nothing is known
+        raise
+    theirs = [node["timestamp"] / 1000 for node in reply.get("nodes", {}).values()]
+    if not theirs or begun - CLOCK_SECONDS <= theirs[0] <= time.time() + CLOCK_SECONDS:
+        return []
+    off = timedelta(seconds=round(abs(begun - theirs[0])))
+    which = "behind" if begun < theirs[0] else "ahead of"
+    text = (
+        f"the clock of this machine is {off} {which} that of OpenSearch at {client.address}: set "
+        "both by NTP; runs are ordered and deleted by it"
+    )
+    return [Finding(True, text)]
