@@ -12,6 +12,7 @@ import http.client
 import json
 import socket
 import threading
+from base64 import b64encode
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -21,11 +22,15 @@ class Between:
 
     faults    one for each of the next bulks
     always    a fault for every bulk, when `faults` has none
+    known     (user, password) of the only one who is let in; None: everybody is
+    context   of TLS, which is spoken then
     """
 
-    def __init__(self, place):
+    def __init__(self, place, known=None, context=None):
         self.place, self.faults, self.always, self.bulks = place, [], None, []
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
+        self.known, self._tls = known, context is not None
+        self._server = _Server(("127.0.0.1", 0), _handler(self))
+        self._server.context = context
         self._server.daemon_threads = True
         threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
 
@@ -39,10 +44,14 @@ class Between:
     def dsn(self, direct, **options):
         """The DSN of a store, to be reached through here."""
         extra = "".join(f"&{name}={value}" for name, value in options.items())
+        if self._tls:
+            direct = direct.replace("opensearch:", "opensearch+https:")
         return direct.replace(self.place, f"127.0.0.1:{self._server.server_port}") + extra
 
-    def answer(self, method, path, headers, body):
-        """Return (status, body) for a request, or None."""
+    def answer(self, method, path, headers, body, said=None):
+        """Return (status, body) for a request, or None; `said`: who asks, by the header."""
+        if self.known and said != f"Basic {b64encode(':'.join(self.known).encode()).decode()}":
+            return 401, b"Unauthorized"
 
         def send(body=body):
             connection = http.client.HTTPConnection(self.place, timeout=60)
@@ -80,6 +89,22 @@ def break_off(send, body):
     """A fault: the connection is reset, and nothing was passed on."""
 
 
+class _Server(ThreadingHTTPServer):
+    """A server whose threads greet by TLS, so that none that does not greet holds up others."""
+
+    context = None
+
+    def handle_error(self, *_):
+        """Who does not trust us says so, and is gone."""
+
+    def finish_request(self, request, client):
+        if self.context is None:
+            super().finish_request(request, client)
+            return
+        with self.context.wrap_socket(request, server_side=True) as safe:
+            super().finish_request(safe, client)
+
+
 def _handler(between):
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -88,7 +113,8 @@ def _handler(between):
         def handle_any(self):
             body = self.rfile.read(int(self.headers.get("content-length") or 0))
             kept = {"content-type": self.headers.get("content-type", "application/json")}
-            reply = between.answer(self.command, self.path, kept, body)
+            said = self.headers.get("authorization")
+            reply = between.answer(self.command, self.path, kept, body, said)
             if reply is None:
                 self.close_connection = True
                 self.connection.shutdown(socket.SHUT_RDWR)
