@@ -89,7 +89,7 @@ class Ledger:
                 return
             for process in self.processes:
                 code = process.poll()
-                assert code in (None, 0, -9), process.stderr.read().decode()
+                assert code in (None, 0, -9, -15), process.stderr.read().decode()
             time.sleep(0.1)
         raise AssertionError(f"{stored} of {wanted} bytes are stored after {seconds} s")
 
