@@ -9,7 +9,7 @@ The faults, by name:
     reset mid reply    half of some reply comes, then the connection is reset
     reply swallowed    the request was passed on and is carried out; the connection is reset instead
                        of the reply
-    slow               every reply comes 0.3 s late
+    late               every reply comes 0.3 s late
     half open          what is connected hears nothing more, for ever; who connects is accepted and
                        hears nothing while this lasts
     narrow             100 kB/s in each direction
@@ -22,7 +22,7 @@ import struct
 import threading
 import time
 
-FAULTS = ("reset mid reply", "reply swallowed", "slow", "half open", "narrow")
+FAULTS = ("reset mid reply", "reply swallowed", "late", "half open", "narrow")
 LATE_SECONDS, NARROW_BYTES = 0.3, 100_000
 
 
@@ -102,7 +102,7 @@ class Wire:
                 time.sleep(len(data[start : start + 10_000]) / NARROW_BYTES)
                 target.sendall(data[start : start + 10_000])
             return True
-        if self._fault == "slow" and reply:
+        if self._fault == "late" and reply:
             self.suffered += 1
             time.sleep(LATE_SECONDS)
         elif reply and self._resets():
