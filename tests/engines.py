@@ -190,7 +190,7 @@ class Kafka:
     def advertise(self, place):
         """Send clients to another host:port, which leads to the only broker's; it starts anew."""
         self.configure(
-            lambda text: re.sub(r"(advertised\.listeners=\w+://).*", rf"\1{place}", text)
+            lambda text: re.sub(r"(advertised\.listeners=\w+://).*", rf"\g<1>{place}", text)
         )
 
     def configure(self, change, scram=None):

@@ -3,6 +3,7 @@
     IngestError             base; `permanent` decides between retry and dead letter
     ├── StoreError          a store cannot answer or write
     │   ├── StoreAway       it does not answer just now, or is not ready yet
+    │   ├── StoreHungUp     it ended the connection: it starts, ends, or is something else
     │   └── StoreDamaged    it answers, but what it holds is broken
     ├── SourceError         chunks cannot be fetched
     ├── NotFound            no such run, file, line                  (exit code 3)
@@ -26,6 +27,10 @@ class StoreError(IngestError):
 
 class StoreAway(StoreError):
     """A store does not answer just now, or is not ready yet: a server waits for it."""
+
+
+class StoreHungUp(StoreError):
+    """It ended the connection: one that starts or ends does so, and a server of another kind."""
 
 
 class StoreDamaged(StoreError):

@@ -23,7 +23,7 @@ from loghaul.errors import TransportError
 from loghaul.journal import Journal
 from loghaul.transports.address import parse
 from loghaul_ingest.dead_letters import open_dead_letters
-from loghaul_ingest.errors import SourceError, StoreAway
+from loghaul_ingest.errors import SourceError, StoreAway, StoreHungUp
 from loghaul_ingest.retention import Retention
 from loghaul_ingest.shell import Worker
 from loghaul_ingest.sources.kafka import KafkaSource, Refused
@@ -36,6 +36,8 @@ from loghaul_ingest.watch import Watch, watching
 REPORT_SECONDS = 60.0
 #: First and longest pause between attempts to connect.
 SHORTEST_SECONDS, LONGEST_SECONDS = 0.5, 15.0
+#: A store that is starting or ending hangs up; after so often it is taken for something else.
+DOUBTS = 4
 #: How long a worker that is told to end waits for the others to have ended.
 STOP_SECONDS = 30.0
 
@@ -124,12 +126,13 @@ class _Member:
             watch.retention = self._retention
 
     def _opened(self, store: str, patient: bool) -> Writer:
-        pause, told = SHORTEST_SECONDS, ""
+        pause, told, doubts = SHORTEST_SECONDS, "", 0
         while True:
             try:
                 return open_writer(store)
-            except StoreAway as error:
-                if not patient:
+            except (StoreAway, StoreHungUp) as error:
+                doubts += isinstance(error, StoreHungUp)
+                if not patient or doubts > DOUBTS:
                     raise
                 if str(error) != told:
                     told = str(error)

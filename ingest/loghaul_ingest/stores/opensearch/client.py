@@ -22,7 +22,7 @@ from opensearchpy.serializer import JSONSerializer
 
 from loghaul_ingest.errors import StoreError
 from loghaul_ingest.stores.opensearch.address import Address
-from loghaul_ingest.stores.opensearch.failures import BrokeOff, Failed, translate
+from loghaul_ingest.stores.opensearch.failures import BrokeOff, Failed, HungUp, translate
 
 #: What is said about this driver is said by our errors; without this it goes to stderr.
 logging.getLogger("opensearch").addHandler(logging.NullHandler())
@@ -104,7 +104,7 @@ class Client:
             except BrokeOff as error:
                 if self.address.tls:
                     raise
-                raise Failed(
+                raise HungUp(
                     f"{self.address} breaks off at the first request: if it wants TLS, write "
                     "opensearch+https://"
                 ) from error

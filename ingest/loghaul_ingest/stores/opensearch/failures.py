@@ -21,7 +21,7 @@ from opensearchpy.exceptions import (
     TransportError,
 )
 
-from loghaul_ingest.errors import StoreAway, StoreError
+from loghaul_ingest.errors import StoreAway, StoreError, StoreHungUp
 from loghaul_ingest.stores.opensearch.address import Address
 
 CONFLICT = "version_conflict_engine_exception"
@@ -56,6 +56,10 @@ class Away(Failed, StoreAway):
 
 class BrokeOff(Away):
     """The connection was reset."""
+
+
+class HungUp(Failed, StoreHungUp):
+    """The connection was ended without an answer."""
 
 
 def refused(error: Mapping[str, Any]) -> bool:
@@ -102,7 +106,7 @@ def _unreachable(error: Unreachable, address: Address) -> Failed:
         "IncompleteRead",
     )
     if any(word in text or word in repr(error.info) for word in odd) and "reset" not in text:
-        return Failed(
+        return HungUp(
             f"{address} does not speak HTTP, or broke off: is this the port of OpenSearch "
             f"{'with' if address.tls else 'without'} TLS?"
         )
