@@ -43,8 +43,8 @@ def test_the_ledger_balances_over_wires_that_are(fault, network):
     field, *wires = network
     field.write(10)
     field.ledger.wait_until_stored(120)  # everybody has begun
+    until, goal = time.monotonic() + 60, [wire.suffered + 1 for wire in wires]
     with wires[0].suffering(fault), wires[1].suffering(fault):
-        until, goal = time.monotonic() + 60, [wire.suffered + 1 for wire in wires]
         field.write(30)
         while any(wire.suffered < count for wire, count in zip(wires, goal, strict=True)):
             assert time.monotonic() < until, "nothing passes that could suffer"
