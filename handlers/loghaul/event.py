@@ -138,9 +138,9 @@ def fields(
 
 def _keep_site(values: dict[str, Any]) -> None:
     """Keep what the lines of a call site have in common, for the next record of it."""
-    from loghaul.spool.site import Site
-
     try:
+        from loghaul.spool.site import Site
+
         key = tuple(values[name] for name in SITE)
         level = whole(_quote(_level(values)))
         logger = whole(_quote(text(values["name"])))
@@ -155,6 +155,8 @@ def _keep_site(values: dict[str, Any]) -> None:
         sites[key] = site
     except (KeyError, TypeError):
         pass  # a record made by hand: it takes the longer way each time
+    except ImportError:
+        pass  # of a signal handler amid this very import, or the interpreter ends: this one only
 
 
 def _level(values: dict[str, Any]) -> str:

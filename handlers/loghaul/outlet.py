@@ -2,7 +2,9 @@
 
 An outlet never raises into its caller, prints, or blocks (unless the user chose a blocking spool).
 A fork's child starts a writer of its own with its first record; what cannot be written is counted
-in `health`. `DEFAULT` is the outlet of the tap and of every handler without settings of its own.
+in `health`. What a signal handler logs while the spool is being opened, or while the modules that
+open it are half imported, is held until that is done. `DEFAULT` is the outlet of the tap and of
+every handler without settings of its own.
 """
 
 from __future__ import annotations
@@ -22,6 +24,9 @@ from loghaul.moment import microseconds
 
 #: A spool that could not be opened is tried again after this long, then twice that, ...
 RETRY_SECONDS, MAX_RETRY_SECONDS = 1.0, 60.0
+
+#: Most that is held of records that came while the spool was being opened.
+MAX_HELD_BYTES = 2**20
 
 #: An outlet with a writer is kept until its end, whatever becomes of its handler.
 _open: set[Outlet] = set()
@@ -53,7 +58,11 @@ class Outlet:
         self.writer = None
         self.merging = False
         self.calm: Any = None
-        self._opening = False
+        self._opening = self._torn = False
+        self._held: list[tuple[bytes, int, int]] = []
+        self._held_bytes = 0
+        self._again: Optional[Callable[[], None]] = None
+        self._before = ""
         self._lock = RLock()
         self._retry_at, self._retry_seconds = 0.0, RETRY_SECONDS
 
@@ -64,18 +73,29 @@ class Outlet:
     def _first(self, stream: int, line: bytes, time_us: int, severity: int) -> bool:
         """Stands in for the writer's own append until there is a writer."""
         with self._lock:
-            if self._opening:
-                # A record made by opening itself: a warning of the standard library, say.
-                health.note("record lost while the spool was being opened")
-                return False
-            if not self.open():
-                health.note("record lost without a spool")
-                return False
+            if self._opening or not self.open():
+                return self._hold(line, time_us, severity)
             accepted = bool(self.append(self.stream, line, time_us, severity))
             if self._ended:
                 # Logged behind the end of the process's run: a writer of its own, ended at once.
                 self.end("exit")
             return accepted
+
+    def _hold(self, line: bytes, time_us: int, severity: int) -> bool:
+        """Keep a record that came in the middle of opening, for when that is done."""
+        if not (self._opening or self._torn) or self._held_bytes + len(line) > MAX_HELD_BYTES:
+            health.note("record lost without a spool")
+            return False
+        self._held.append((line, time_us, severity))
+        self._held_bytes += len(line)
+        _open.add(self)
+        return True
+
+    def _release(self) -> None:
+        """Put into the spool what was held. A signal handler may add to it meanwhile."""
+        while self._held:
+            self.append(self.stream, *self._held.pop(0))
+        self._held_bytes = 0
 
     def _first_line(
         self, stream: int, site: Any, created: float, message: bytes, severity: int
@@ -91,9 +111,15 @@ class Outlet:
                 return True
             if self._opening or time.monotonic() < self._retry_at:
                 return False
-            self._opening = True
+            self._opening, self._torn = True, False
             try:
-                self._open()
+                # At the end of an interpreter nothing can be imported any more.
+                (self._again or self._open)()
+            except ImportError as error:
+                # Called by a signal handler that came amid an import: whole at the next record.
+                self._torn = not sys.is_finalizing()
+                health.note("spool cannot be opened", error)
+                return False
             except Exception as error:  # noqa: BLE001 - whatever it is, the script goes on
                 health.note("spool cannot be opened", error)
                 self._retry_at = time.monotonic() + self._retry_seconds
@@ -101,6 +127,7 @@ class Outlet:
                 return False
             finally:
                 self._opening = False
+            self._release()
             return True
 
     def _open(self) -> None:
@@ -114,14 +141,25 @@ class Outlet:
         for problem in settings.problems:
             health.note("setting", problem)
         limits = Limits(settings.spool_max_bytes, settings.spool_reserve_bytes, settings.spool_full)
-        known = facts(settings)
-        writer = SpoolWriter(settings.spool, known, limits=limits)
+        HOLDERS[hot.take.__code__] = "writer"
+
+        def begin() -> None:
+            known = facts(settings)
+            if self._before:
+                # What is logged behind the end belongs to it, and is no attempt of its own.
+                known.update(role="process", parent=self._before)
+            writer = SpoolWriter(settings.spool, known, limits=limits)
+            self.role, self._before = known["role"], self._before or writer.id
+            self._begin(writer, writer if ONE_STEP else None)
+
+        begin()
+        self._again = begin
+
+    def _begin(self, writer: Any, calm: Any) -> None:
         path = f"logs/azureml/{os.getpid()}_azureml.log"
         self.stream = writer.stream(path, "events", path)
-        self.writer, self.role = writer, known["role"]
+        self.writer, self.calm = writer, calm
         self.append, self.log = writer.append, writer.log
-        HOLDERS[hot.take.__code__] = "writer"
-        self.calm = writer if ONE_STEP else None
         _open.add(self)
         if not self._ended:
             _end_in_multiprocessing(self)
@@ -129,6 +167,10 @@ class Outlet:
     def end(self, cause: str, detail: Optional[dict[str, Any]] = None) -> None:
         """Write the end of the stream and close the writer; without a writer there is none."""
         with self._lock:
+            if self._held and not self.open():
+                for _ in self._held:
+                    health.note("record lost without a spool")
+                self._held.clear()
             writer, self._ended = self.writer, True
             self.append, self.log, self.writer = self._first, self._first_line, None
             self.calm = None

@@ -24,7 +24,10 @@ def read_writers(spool: Path) -> list[dict[str, Any]]:
             data += b"".join(entry.data for entry in entries)
             ends += [entry.end for entry in entries if entry.end is not None]
         events = [json.loads(line) for line in data.splitlines()]
-        found.append({"facts": reader.facts, "events": events, "ends": ends, "data": data})
+        facts = reader.facts
+        found.append(
+            {"id": directory.name, "facts": facts, "events": events, "ends": ends, "data": data}
+        )
         reader.close()
     return found
 

@@ -348,3 +348,49 @@ def test_pytest_runs_as_without_us(run, tmp_path) -> None:
 def test_a_module_run_by_name_is_hooked_too(run, tmp_path) -> None:
     (tmp_path / "users_module.py").write_text("import logging; logging.error('as a module')")
     assert run("", "-m", "users_module").messages == ["as a module"]
+
+
+@pythons
+def test_what_a_signal_handler_logs_amid_the_first_record_is_kept(run, python) -> None:
+    # A profile function stands for the signals: it comes at every call, also of our imports.
+    done = run(
+        """
+        import logging, sys
+        logging.basicConfig(level=logging.DEBUG)
+        said = 0
+        def interrupt(frame, event, argument):
+            global said
+            if event == "call" and "/loghaul/spool/" in frame.f_code.co_filename and said < 2000:
+                sys.setprofile(None)
+                said += 1
+                logging.info("amid")
+                sys.setprofile(interrupt)
+        sys.setprofile(interrupt)
+        logging.info("first %d", 1)
+        sys.setprofile(None)
+        logging.info("last")
+        print(said)
+        """,
+        python=python,
+    )
+    said = int(done.out)
+    assert said > 5
+    assert (done.messages.count("first 1"), done.messages.count("last")) == (1, 1)
+    assert done.messages.count("amid") == said
+
+
+def test_what_is_logged_while_the_interpreter_goes_down_is_kept_in_the_same_attempt(run) -> None:
+    done = run(
+        """
+        import logging
+        logging.basicConfig(level=logging.DEBUG)
+        class Late:
+            def __del__(self):
+                logging.warning("unclosed")
+        late = Late()
+        logging.info("first")
+        """
+    )
+    assert sorted(done.messages) == ["first", "unclosed"]
+    first, last = sorted(done.writers, key=lambda writer: writer["facts"]["started"])
+    assert last["facts"]["parent"] == first["id"]

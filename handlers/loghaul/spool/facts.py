@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 from pathlib import Path
@@ -26,7 +27,8 @@ def write_atomically(path: Path, body: Any) -> None:
     fresh = path.with_name(f".{path.name}.{os.getpid()}")
     fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
-        with open(fd, "w", encoding="utf-8") as file:
+        # The builtin `open` is gone first when an interpreter ends.
+        with io.open(fd, "w", encoding="utf-8") as file:  # noqa: UP020 - see above
             json.dump(body, file, separators=(",", ":"), default=str)
         os.replace(fresh, path)
     except BaseException:

@@ -143,13 +143,9 @@ def _leave_quietly() -> NoReturn:
 def _print_version(ctx: click.Context, _: click.Parameter, value: bool) -> None:
     if not value or ctx.resilient_parsing:
         return
-    from importlib.metadata import PackageNotFoundError, version
+    from loghaul import __version__  # importlib.metadata would be a third of the start-up
 
-    try:
-        number = version("loghaul")
-    except PackageNotFoundError:
-        number = "(not installed)"
-    click.echo(f"loghaul {number}")
+    click.echo(f"loghaul {__version__}")
     ctx.exit()
 
 
