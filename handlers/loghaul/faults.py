@@ -14,7 +14,7 @@ TYPE_CHECKING = False  # typing is slow to load, and every Python process loads 
 if TYPE_CHECKING:
     from typing import Any, Optional
 
-_seen: dict[str, Any] = {"error": None}
+_seen: dict[str, Any] = {"error": None, "interrupted": False}
 
 
 def install() -> None:
@@ -25,7 +25,11 @@ def install() -> None:
 
     def excepthook(kind: Any, error: Any, trace: Any) -> None:
         _record_fatal(error, trace)
+        # Called by the interpreter itself there is no caller, and by scripts that go on there is.
+        if kind is KeyboardInterrupt and sys._getframe().f_back is None:
+            _seen["interrupted"] = True
         previous(kind, error, trace)
+        stay_interrupted()
 
     excepthook.is_loghaul_hook = True  # type: ignore[attr-defined]
     if previous is sys.__excepthook__:
@@ -68,6 +72,19 @@ def install_threads(threading: Any) -> None:
     threading.excepthook = excepthook
 
 
+def stay_interrupted() -> None:
+    """Let Python end by SIGINT where a KeyboardInterrupt ends it, as without us: code 130.
+
+    It remembers that in a flag, which any `exec` of text clears, as in the modules that recording
+    loads; such an interrupt in an `exec` sets it again.
+    """
+    if _seen["interrupted"]:
+        try:
+            exec("raise KeyboardInterrupt")
+        except KeyboardInterrupt:
+            pass
+
+
 def _record_fatal(error: Any, trace: Any) -> None:
     if isinstance(error, BaseException):
         _seen["error"] = error
@@ -82,6 +99,7 @@ def fatal() -> dict[str, Any]:
     last: Optional[BaseException] = getattr(sys, "last_value", None)
     interactive = hasattr(sys, "ps1") or sys.flags.interactive
     if last is not None and last is not _seen["error"] and not interactive:
+        _seen["interrupted"] = type(last) is KeyboardInterrupt
         _record_fatal(last, getattr(sys, "last_traceback", None))
     if _seen["error"] is None:
         return {}

@@ -243,6 +243,7 @@ def end_all() -> None:
     detail = {"status": "completed", **faults.fatal()}
     for outlet in list(_open):
         outlet.end("closed" if outlet.role == "session" else "exit", detail)
+    faults.stay_interrupted()
 
 
 def _forked() -> None:

@@ -394,3 +394,20 @@ def test_what_is_logged_while_the_interpreter_goes_down_is_kept_in_the_same_atte
     assert sorted(done.messages) == ["first", "unclosed"]
     first, last = sorted(done.writers, key=lambda writer: writer["facts"]["started"])
     assert last["facts"]["parent"] == first["id"]
+
+
+@pythons
+@pytest.mark.parametrize(
+    "script",
+    [
+        "raise KeyboardInterrupt",
+        "import sys; sys.excepthook = lambda *error: None; raise KeyboardInterrupt",
+        "import sys, logging; logging.warning('x'); raise KeyboardInterrupt",
+        "class Own(KeyboardInterrupt): pass\nraise Own",
+        "import sys\ntry: raise KeyboardInterrupt\n"
+        "except KeyboardInterrupt: sys.excepthook(*sys.exc_info())",
+        "import sys\ntry: raise KeyboardInterrupt\nexcept KeyboardInterrupt: sys.exit(5)",
+    ],
+)
+def test_an_interrupt_ends_python_with_the_code_it_has_without_us(run, python, script) -> None:
+    assert run(script, python=python).code == run(script, python=python, hook=False).code
