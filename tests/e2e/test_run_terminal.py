@@ -26,6 +26,23 @@ sys.stdout.flush()
 from tqdm import tqdm
 for _ in tqdm(range(3), bar_format="{n_fmt} {bar}"): time.sleep(0.01)
 """
+PAGER = """
+import os, termios, tty
+keys = os.open(os.ttyname(2), os.O_RDONLY)  # as less does
+modes = termios.tcgetattr(keys)
+tty.setcbreak(keys)
+print("page", flush=True)
+print("key", os.read(keys, 1), flush=True)
+termios.tcsetattr(keys, termios.TCSADRAIN, modes)
+"""
+CURSES = """
+import os, termios, tty
+modes = termios.tcgetattr(1)
+tty.setcbreak(1)  # as curses does
+print("page", flush=True)
+print("key", os.read(0, 1), flush=True)
+termios.tcsetattr(1, termios.TCSADRAIN, modes)
+"""
 INTERRUPTED = """
 import time, sys
 print("ready", flush=True)
@@ -141,6 +158,19 @@ def test_ctrl_z_stops_the_job_and_fg_goes_on():
 
     assert code == 4
     assert seen.index(b"Stopped") < seen.index(b"in shell") < seen.index(b"done")
+
+
+@pytest.mark.parametrize("script", [PAGER, CURSES])
+def test_a_pager_gets_its_keys_and_the_terminal_is_as_before(tmp_path, script):
+    run = " ".join([*LOGHAUL, sys.executable, "-c", f"'{script}'"])
+    before, after = tmp_path / "before", tmp_path / "after"
+
+    seen, code = drive(
+        ["sh", "-c", f"stty -g >{before}; {run}; stty -g >{after}"], [(b"page", b"q")]
+    )
+
+    assert (b"key b'q'" in seen, code) == (True, 0)
+    assert before.read_text() == after.read_text()
 
 
 def test_a_notice_is_on_a_terminal_only():

@@ -14,6 +14,7 @@ from loghaul.capture.command import CommandError, spawn
 from loghaul.capture.facts import launch_facts
 from loghaul.capture.job import STDERR, STDOUT, Job
 from loghaul.capture.keeper import Keeper
+from loghaul.capture.keys import Keys
 from loghaul.capture.leaving import Leaving
 from loghaul.capture.output import identity
 from loghaul.capture.pipes import open_queue, open_source
@@ -49,6 +50,7 @@ class Guard:
         board.sources = len(plumbing)
         self._listener = self._listen()
         self._keeper = Keeper(job, board, plumbing, self._listener)
+        self._keys = Keys(plumbing)
         self._command = 0
         self._status: Optional[int] = None
         self._canceled = False
@@ -65,7 +67,9 @@ class Guard:
         except CommandError as error:
             return self._not_started(error)
         while self._status is None:
-            self._handle(signals.wait())
+            self._handle(signals.wait(self._keys.pause()))
+            self._keys.look(self._keeper.plumbing)
+        self._keys.release()
         return self._finish()
 
     # Start
@@ -183,6 +187,7 @@ class Guard:
         nobody would think of continuing us after it."""
         if number == signal.SIGSTOP:
             return
+        self._keys.release()
         signals.stop_as(number)
         self._resize()
         os.kill(self._command, signal.SIGCONT)
