@@ -125,12 +125,25 @@ def _error(values: dict[str, Any]) -> dict[str, Any]:
     return {}
 
 
+def _task() -> str:
+    """Return the name of the asyncio task that logs, "" outside of one."""
+    asyncio = sys.modules.get("asyncio")
+    try:
+        task = asyncio.current_task() if asyncio is not None else None
+        return text(task.get_name()) if task is not None else ""
+    except (RuntimeError, AttributeError):
+        return ""  # no loop runs in this thread, or tasks of somebody else's making
+
+
 def _place() -> dict[str, Any]:
     """Return thread, task and the first frame outside of the logging libraries."""
     thread = threading.current_thread()
     found: dict[str, Any] = {"process.thread.name": thread.name}
     if thread is not threading.main_thread():
         found["process.thread.id"] = thread.ident
+    task = _task()
+    if task:
+        found["process.task.name"] = task
     frame: Any = sys._getframe(1)
     while frame is not None:
         module = frame.f_globals.get("__name__") or ""

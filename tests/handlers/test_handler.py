@@ -138,7 +138,7 @@ def test_a_coloured_level_name_of_another_formatter_does_not_reach_the_event(hau
     assert haul.only()["log.level"] == "error"
 
 
-def test_thread_and_task_are_told(haul) -> None:
+def test_the_thread_that_logs_is_told(haul) -> None:
     thread = threading.Thread(target=lambda: haul.log.info("x"), name="loader-0")
     thread.start()
     thread.join()

@@ -411,3 +411,21 @@ def test_what_is_logged_while_the_interpreter_goes_down_is_kept_in_the_same_atte
 )
 def test_an_interrupt_ends_python_with_the_code_it_has_without_us(run, python, script) -> None:
     assert run(script, python=python).code == run(script, python=python, hook=False).code
+
+
+@pythons
+def test_the_task_that_logs_is_told_where_records_have_one(run, python) -> None:
+    done = run(
+        """
+        import asyncio, logging, sys
+        async def work():
+            logging.warning("in a task")
+        async def main():
+            await asyncio.create_task(work(), name="loader-0")
+        asyncio.run(main())
+        print(sys.version_info >= (3, 12))
+        """,
+        python=python,
+    )
+    (event,) = done.events
+    assert event.get("process.task.name") == ("loader-0" if done.out == "True\n" else None)

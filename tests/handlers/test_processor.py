@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from typing import Any
 
@@ -57,6 +58,20 @@ def test_context_is_kept_whether_bound_or_of_contextvars(kept) -> None:
     (found,) = kept()
     assert found["extra"] == {"request": "r1", "job": "train", "k": 1}
     assert found["log.level"] == "warning"
+
+
+def test_the_task_that_logs_is_told(kept) -> None:
+    _, log = _logger(loghaul.structlog_processor())
+
+    async def work() -> None:
+        log.info("in a task")
+
+    async def main() -> None:
+        await asyncio.create_task(work(), name="loader-0")
+
+    asyncio.run(main())
+    log.info("outside")
+    assert [event.get("process.task.name") for event in kept()] == ["loader-0", None]
 
 
 @pytest.mark.parametrize("formatted_before", [False, True])

@@ -63,4 +63,4 @@ def _shown(value: Any) -> str:
         return "true" if value else "false"
     if isinstance(value, Mapping):
         return ",".join(f"{key}={item}" for key, item in value.items()) or "-"
-    return "-" if value is None else str(value)
+    return "-" if value is None or value == "" else str(value)

@@ -90,7 +90,11 @@ class Moment(click.ParamType):  # type: ignore[type-arg, unused-ignore]
     help="Of a progress bar only the last state (default), or all.",
 )
 @click.option(
-    "--color", type=click.Choice(("auto", "always", "never")), default="auto", show_default=True
+    "--color",
+    type=click.Choice(("auto", "always", "never")),
+    default="auto",
+    show_default=True,
+    help="Colours; auto: on a terminal.",
 )
 @click.option(
     "-o",

@@ -57,7 +57,8 @@ class Length(click.ParamType):  # type: ignore[type-arg, unused-ignore]
 @click.option("--count", is_flag=True, help="How many lines match, exactly.")
 @click.option("--histogram", type=Length(), metavar="1m", help="How many match in each minute.")
 @click.option("--facets", metavar="level,file", help="The most frequent values of these fields.")
-@click.option("--color", type=click.Choice(("auto", "always", "never")), default="auto")
+@click.option("--color", type=click.Choice(("auto", "always", "never")), default="auto",
+              show_default=True, help="Colours; auto: on a terminal.")  # fmt: skip
 @click.option("-o", "--output", type=click.Choice(("text", "ndjson", "json")), default="text",
               show_default=True, help="text, one event per line, or one object.")  # fmt: skip
 def search(query: str, names: tuple[str, ...], **options: Any) -> None:
