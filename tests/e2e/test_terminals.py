@@ -33,6 +33,7 @@ def screen(columns, home, *args):
         fcntl.ioctl(1, termios.TIOCSWINSZ, struct.pack("4H", 40, columns, 0, 0))
         os.environ.update(LOGHAUL_HOME=str(home), LOGHAUL_BACKGROUND="0", TERM="xterm-256color")
         os.environ.pop("COLUMNS", None)
+        os.unsetenv("COLUMNS")  # a readline that was loaded here set it behind Python's back
         os.execv(LOGHAUL, [LOGHAUL, *args])
     found = b""
     while True:
@@ -67,3 +68,11 @@ def test_files_and_lines_are_whole_on_any_terminal(home, columns):
     assert "70_driver_log.txt" in screen(columns, home, "files", "short")
     assert "words " * 20 in screen(columns, home, "logs", "short")
     assert "words " * 20 in screen(columns, home, "search", "words", "--run", "short")
+
+
+@pytest.mark.parametrize("columns", [40, 60, 200])
+def test_the_bars_of_a_histogram_fit_the_terminal(home, columns):
+    shown = screen(columns, home, "search", "*", "--histogram", "1d").splitlines()
+
+    assert any("█" in line for line in shown)
+    assert [line for line in shown if len(line) > columns] == []

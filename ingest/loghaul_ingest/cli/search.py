@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -208,8 +209,9 @@ def _shown(body: Mapping[str, Any]) -> list[str]:
     if "histogram" in body:
         most = max((bucket["count"] for bucket in body["histogram"]), default=1)
         width = max((len(f"{bucket['count']:,}") for bucket in body["histogram"]), default=1)
+        room = max(1, min(_BAR, shutil.get_terminal_size((200, 24)).columns - width - 25))
         for bucket in body["histogram"]:
-            bar = "█" * max(1, bucket["count"] * _BAR // most)
+            bar = "█" * max(1, bucket["count"] * room // most)
             found.append(f"{bucket['time'][:19]}Z  {bucket['count']:>{width},}  {bar}")
     for name, values in body.get("facets", {}).items():
         found.append(f"{terminal.escape(name)}:")
