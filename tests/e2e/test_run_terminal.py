@@ -45,8 +45,8 @@ termios.tcsetattr(1, termios.TCSADRAIN, modes)
 """
 INTERRUPTED = """
 import time, sys
-print("ready", flush=True)
 try:
+    print("ready", flush=True)  # the key may come before this returns
     time.sleep(20)
 except KeyboardInterrupt:
     print("cleaning up", flush=True)
