@@ -7,6 +7,7 @@ or altered bytes are all the same failure here, since a stream is compared as a 
 import os
 import subprocess
 import sys
+import threading
 import time
 import zlib
 
@@ -93,6 +94,15 @@ class Ledger:
             time.sleep(0.1)
         raise AssertionError(f"{stored} of {wanted} bytes are stored after {seconds} s")
 
+    def settle(self, seconds=90):
+        """Wait until all is stored and no folder stays in the spool; then check."""
+        self.wait_until_stored(seconds)
+        until = time.monotonic() + 30
+        while any(len(path.name) == 32 for path in self.settings.spool.iterdir()):
+            assert time.monotonic() < until, "folders stay in the spool"
+            time.sleep(0.1)
+        self.check()
+
     def wait_until_ended(self, seconds=60):
         """Wait until the store knows the end of every stream."""
         until = time.monotonic() + seconds
@@ -137,3 +147,25 @@ class Ledger:
                     assert row.facts.end.length == len(expected)
         finally:
             reader.close()
+
+
+class Load:
+    """Writers that write on in a thread while a test breaks things."""
+
+    def __init__(self, ledger, writers=3, lines_per_second=2000):
+        self._scribes = [ledger.scribe() for _ in range(writers)]
+        self._pace = 20 / lines_per_second
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    def _run(self):
+        while not self._stop.wait(self._pace):
+            for scribe in self._scribes:
+                scribe.write(20)
+
+    def end(self):
+        self._stop.set()
+        self._thread.join()
+        for scribe in self._scribes:
+            scribe.end()

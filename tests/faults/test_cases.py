@@ -17,7 +17,7 @@ Cases that are held by tests elsewhere are named here, and that those exist is a
     F14 tests/e2e/test_kafka.py::test_what_expired_before_it_was_read_is_a_gap
     F16 tests/ingest/test_kafka_source.py::test_records_that_wait_and_do_not_come_end_the_worker
     F16 tests/ingest/test_metrics.py::test_a_fetch_that_does_not_return_ends_in_a_restart
-    F17 tests/faults/test_kafka_killed.py::test_a_broker_that_is_not_there_at_the_start_is_waited_for
+    F17 tests/faults/test_brokers_killed.py::test_a_broker_that_is_not_there_at_the_start_is_waited_for
     F17 tests/e2e/test_kafka.py::test_a_run_without_a_broker_ends_as_ever_and_says_what_is_left
     F17 tests/handlers/shipper/test_node.py::test_a_full_spool_makes_room_for_new_lines_by_dropping_the_oldest
     F17 tests/handlers/shipper/test_node.py::test_a_user_who_chose_to_wait_loses_nothing
