@@ -1,6 +1,6 @@
 """Worker into OpenSearch, against the same node fed with one document per line, in one run.
 
-    python tests/bench/bench_opensearch.py [--lines 400000] [--opensearch 3] [--heap 2g]
+    python tests/bench/bench_opensearch.py [--lines 400000] [--opensearch 3] [--heap 2g] [--pin]
 
 Three things are fed to a node of its own (no other plugins, no replica, translog on disk before
 each answer), two requests in flight each, in this order, twice; the better round counts:
@@ -93,6 +93,11 @@ class Node:
             raise RuntimeError(str(reply)[:500])
         return reply
 
+    def pin(self, core: int) -> None:
+        """Let the node have one core, and this process the other."""
+        subprocess.run(["taskset", "-a", "-p", "-c", str(core), str(self.pid)], check=True)
+        os.sched_setaffinity(0, os.sched_getaffinity(0) - {core})
+
     def cpu(self) -> float:
         fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
@@ -120,13 +125,13 @@ def measured(node: Node, work) -> tuple[float, float, float]:
     return time.perf_counter() - wall, node.cpu() - jvm, time.process_time() - own
 
 
-def line_bodies(lines: list[bytes]) -> list[bytes]:
+def line_bodies(lines: list[bytes], run: str = "run-000", first: int = 0) -> list[bytes]:
     bodies, part, size, offset = [], [], 0, 0
-    for number, line in enumerate(lines):
+    for number, line in enumerate(lines, first):
         text = line[:-1].decode()
         source = {
             "@timestamp": (STARTED + number * 1000) // 1000,
-            "run": "run-000",
+            "run": run,
             "file": "azureml-logs/70_driver_log.txt",
             "level": text.split("|")[2].lower() if text.count("|") > 2 else "none",
             "offset": offset,
@@ -293,6 +298,7 @@ def main() -> None:
     options.add_argument("--opensearch", default="3")
     options.add_argument("--heap", default="2g")
     options.add_argument("--settle-seconds", type=float, default=65)
+    options.add_argument("--pin", action="store_true", help="worker and JVM on a core each")
     chosen = options.parse_args()
     lines = list(islice(corpus.lines(chosen.lines, 1), chosen.lines))
     raw = sum(map(len, lines))
@@ -303,6 +309,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="bench-opensearch-") as home:
         node = Node(Path(home), chosen.opensearch, chosen.heap)
         try:
+            if chosen.pin:
+                node.pin(max(os.sched_getaffinity(0)))
+                return ingest(node, lines, chosen.rounds)
             ingest(node, lines, chosen.rounds)
             searches(node, lines)
             sizes(node, lines, chosen.settle_seconds)
