@@ -102,13 +102,16 @@ def tables(problems: list[str]) -> Iterator[tuple[Path, dict[str, Any]]]:
     Needs tomllib (Python 3.11); below it there are no settings files, `loghaul run` hands the
     settings over as environment.
     """
+    found = [file for file in (_nearest(), _users()) if file]
+    if not found:
+        return  # and a training process does without the parser
     try:
         import tomllib
     except ImportError:
         return
-    for file in (_nearest(), _users()):
-        table = _table(file, tomllib, problems) if file else None
-        if file and table:
+    for file in found:
+        table = _table(file, tomllib, problems)
+        if table:
             yield file, table
 
 

@@ -61,7 +61,9 @@ def main() -> None:
 def logs(which: str, lines: int) -> float:
     """Return the MiB of a script that logs."""
     command = [sys.executable, "-c", LOGS, str(lines), which]
-    return int(subprocess.run(command, check=True, capture_output=True).stdout) / 1024
+    home = os.environ["LOGHAUL_HOME"]  # where there are no settings to be read
+    done = subprocess.run(command, check=True, capture_output=True, cwd=home)
+    return int(done.stdout) / 1024
 
 
 def start(*arguments: str) -> subprocess.Popen[bytes]:

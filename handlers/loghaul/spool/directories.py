@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import time
 from pathlib import Path
 
@@ -24,6 +23,7 @@ from loghaul.spool.format import (
 from loghaul.spool.recovery import is_valid
 from loghaul.spool.segment import KIB, Segment, segment_name, segment_numbers
 from loghaul.spool.survey import Survey, survey
+from loghaul.spool.tree import remove_tree
 
 _ID = re.compile(r"[0-9a-f]{32}\Z")
 _LEFTOVER = re.compile(r"\.[0-9a-f]{32}(\.removed)?\Z")
@@ -149,7 +149,7 @@ def _droppable(root: Path) -> list[tuple[int, Path]]:
 def _sweep(root: Path) -> None:
     for path in _matching(root, _LEFTOVER):
         if path.name.endswith(".removed") or _is_stale(path):
-            shutil.rmtree(path, ignore_errors=True)
+            remove_tree(path)
 
 
 def _is_stale(path: Path) -> bool:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 from typing import Optional
 
 from loghaul.spool.facts import write_atomically
 from loghaul.spool.format import Position
 from loghaul.spool.segment import segment_name, segment_numbers
+from loghaul.spool.tree import remove_tree
 
 POSITION_NAME = "position.json"
 
@@ -51,4 +51,4 @@ def remove(directory: Path) -> None:
         directory.rename(leaving)
     except OSError:
         return
-    shutil.rmtree(leaving, ignore_errors=True)
+    remove_tree(leaving)

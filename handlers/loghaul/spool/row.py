@@ -5,7 +5,6 @@ Everything here runs while its writer is held (see `loghaul.spool.appender`).
 
 from __future__ import annotations
 
-import hashlib
 import mmap
 import time
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Optional
 
 from loghaul.spool.budget import SPOOL_FULL, Budget, Limits, why
 from loghaul.spool.declared import Declared
+from loghaul.spool.digest import new_digest
 from loghaul.spool.format import (
     COUNTER,
     DECLARE,
@@ -42,7 +42,7 @@ class StreamState:
 
     def __init__(self, declared: Declared, digest: bool) -> None:
         self.declared = declared
-        self.digest = hashlib.sha256() if digest else None
+        self.digest = new_digest() if digest else None
         #: The GAP record that still grows: index into the segment's longs, and where it ends now.
         self.gap_counter = self.gap_end = -1
         self.gap_reason = ""

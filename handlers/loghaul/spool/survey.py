@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from loghaul.spool.budget import allocated_in
 from loghaul.spool.declared import Declared
+from loghaul.spool.digest import new_digest
 from loghaul.spool.format import SEGMENT_HEADER_BYTES, START, Position
 from loghaul.spool.reader import SpoolReader
 from loghaul.spool.segment import segment_numbers
@@ -51,7 +51,7 @@ def survey(directory: Path, *, digests: bool = False) -> Survey:
             if entry.gap is not None:
                 broken.add(entry.stream)
             if rehash:
-                hashes.setdefault(entry.stream, hashlib.sha256()).update(entry.data)
+                hashes.setdefault(entry.stream, new_digest()).update(entry.data)
     reader.close()
     streams = sorted(reader.streams.values())
     ends = reader.ends_with_refusals()
@@ -62,7 +62,7 @@ def survey(directory: Path, *, digests: bool = False) -> Survey:
         reader.ended,
         last_us,
         {
-            declared.number: hashes.get(declared.name, hashlib.sha256())
+            declared.number: hashes.get(declared.name, new_digest())
             for declared in streams
             if rehash
             and declared.digest

@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import threading
 import time
-import uuid
 from functools import partial
 from pathlib import Path
 from time import time_ns
@@ -39,6 +37,7 @@ from loghaul.spool.format import (
 )
 from loghaul.spool.row import StreamState
 from loghaul.spool.survey import survey
+from loghaul.spool.tree import remove_tree
 
 DEFAULT_LIMITS = Limits()
 #: Severity of captured output: it is refused last.
@@ -67,8 +66,12 @@ class SpoolWriter(Appender):
         limits: Limits = DEFAULT_LIMITS,
         writer: Optional[str] = None,
     ) -> None:
-        """Create root/<id>. Raises SpoolError when that is not possible (space, permissions)."""
-        identity = uuid.UUID(writer).hex if writer else uuid.uuid4().hex
+        """Create root/<id>. Raises SpoolError when that is not possible (space, permissions),
+        ValueError for a `writer` that is not 32 hex digits.
+        """
+        identity = bytes.fromhex(writer).hex() if writer else os.urandom(16).hex()
+        if len(identity) != 32:
+            raise ValueError(f"{writer!r} are not 32 hex digits")
         self._begin(identity, Path(root) / identity, limits)
         self.started = time_ns() // 1000
         try:
@@ -93,8 +96,9 @@ class SpoolWriter(Appender):
         if self.directory.exists():
             raise FileExistsError(0, "a writer of this id exists")
         making = self.directory.with_name(f".{self.id}")
-        # Of a process that was to be this very writer, and was killed before it was one.
-        shutil.rmtree(making, ignore_errors=True)
+        if making.exists():
+            # Of a process that was to be this very writer, and was killed before it was one.
+            remove_tree(making)
         making.mkdir(mode=0o700)
         try:
             self._lock_fd = lock.create(making)
@@ -103,7 +107,7 @@ class SpoolWriter(Appender):
             making.rename(self.directory)
             self._segment.move(self.directory)
         except BaseException:
-            shutil.rmtree(making, ignore_errors=True)
+            remove_tree(making)
             if self._lock_fd >= 0:
                 os.close(self._lock_fd)
             raise
