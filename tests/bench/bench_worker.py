@@ -7,9 +7,9 @@ stands before (null_bulk.py). The same lines lie in two topics of four partition
 sends them, and one JSON record of six fields per line, which rsyslog (imkafka -> omelasticsearch,
 packages rsyslog-kafka and rsyslog-elasticsearch) passes on as it is, without ids: nothing is parsed
 or recognised there. Two workers stand beside one, into the null endpoint and into the node itself.
-CPU is that of all processes of a side, start-up included; wall clock is from the share of the topic
-to the last offset committed (ours, the better of two), or from the first document to the last one
-sent (rsyslog). Read the ratios: the machine is shared.
+CPU is that of all processes of a side. A start is not measured: ours (the better of two) is from
+the share of the topic, which every worker has then, to the last offset committed, rsyslog from the
+first document to the last one sent. Read the ratios: the machine is shared.
 """
 
 from __future__ import annotations
@@ -188,30 +188,38 @@ def drained(servers: str, name: str, store: str, folder: Path, count: int) -> Co
         "LOGHAUL_GROUP": group,
     }
     command = [sys.executable, "-m", "loghaul_ingest", "ingest", "--workers", str(count)]
-    with measured(command, environment) as cost:
-        wall = asyncio.run(committed(servers, name, group, folder / group / "worker" / "log"))
-    return cost()._replace(wall=wall)
+    log = folder / group / "worker" / "log"
+    with started(command, environment) as pid:
+        while not log.exists() or log.read_text().count("partitions assigned") < count:
+            time.sleep(0.01)
+        return measured(pid, lambda: asyncio.run(committed(servers, name, group)))
 
 
 @contextmanager
-def measured(command: list[str], environment: dict[str, str]) -> Iterator[Callable[[], Cost]]:
-    """Run a command meanwhile; gives what it cost, with its children, to be asked afterwards."""
-    found: list[Cost] = []
-    process = subprocess.Popen(command, env=environment)
+def started(command: list[str], environment: dict[str, str]) -> Iterator[int]:
+    """Run a command meanwhile; gives its process."""
+    process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
     try:
-        yield lambda: found[0]
-        family = [process.pid, *children(process.pid)]
-        cpu, peak = sum(map(cpu_seconds, family)), max(map(peak_mb, family))
-        found.append(Cost(0.0, cpu, peak))
+        yield process.pid
     finally:
         process.terminate()
         process.wait()
 
 
-async def committed(servers: str, name: str, group: str, log: Path) -> float:
-    """Wait until a group has committed all of a topic; return the seconds since it got its share,
-    which the workers' log tells.
-    """
+def measured(pid: int, wait: Callable[[], None]) -> Cost:
+    """Return what a process and those below it cost from now until something has come about."""
+    wall, cpu = time.perf_counter(), spent(pid)
+    wait()
+    peak = max(map(peak_mb, [pid, *children(pid)]))
+    return Cost(time.perf_counter() - wall, spent(pid) - cpu, peak)
+
+
+def spent(pid: int) -> float:
+    return sum(map(cpu_seconds, [pid, *children(pid)]))
+
+
+async def committed(servers: str, name: str, group: str) -> None:
+    """Wait until a group has committed all of a topic."""
     from aiokafka import AIOKafkaConsumer
     from aiokafka.admin import AIOKafkaAdminClient
     from aiokafka.structs import TopicPartition
@@ -222,32 +230,28 @@ async def committed(servers: str, name: str, group: str, log: Path) -> float:
     await consumer.start()
     await admin.start()
     ends = {place: end for place, end in (await consumer.end_offsets(places)).items() if end}
-    while not log.exists() or "partitions assigned" not in log.read_text():
-        await asyncio.sleep(0.01)
-    began = time.perf_counter()
     while True:
         offsets = await admin.list_consumer_group_offsets(group)
         if all(place in offsets and offsets[place].offset >= end for place, end in ends.items()):
             break
         await asyncio.sleep(0.1)
-    wall = time.perf_counter() - began
     await consumer.stop()
     await admin.close()
-    return wall
 
 
 def rsyslog(program: str, folder: Path, text: str, null, lines: int) -> Cost:  # type: ignore[no-untyped-def]
     """Let a private rsyslogd read its topic to the end."""
     (folder / "rsyslog.conf").write_text(text)
     command = [program, "-n", "-f", str(folder / "rsyslog.conf"), "-i", str(folder / "pid")]
-    began = 0.0
-    with measured(command, dict(os.environ)) as cost:
-        while null.items() < lines:
-            if null.items() and not began:
-                began = time.perf_counter()
-            time.sleep(0.02)
-        wall = time.perf_counter() - began
-    return cost()._replace(wall=wall)
+    with started(command, dict(os.environ)) as pid:
+        while not null.items():
+            time.sleep(0.01)
+
+        def sent() -> None:
+            while null.items() < lines:
+                time.sleep(0.02)
+
+        return measured(pid, sent)
 
 
 def report(costs: dict[str, Cost]) -> None:
