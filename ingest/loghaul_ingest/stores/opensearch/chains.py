@@ -99,8 +99,10 @@ def composite(
             "aggs": {"found": {"composite": wanted, "aggs": dict(aggregations)}},
         }
         reply = search.ask(body).get("aggregations", {}).get("found", {})
-        yield from reply.get("buckets", ())
-        if "after_key" not in reply:
+        buckets = reply.get("buckets", ())
+        yield from buckets
+        # A page that is not full is the last one, though it has a key as well.
+        if len(buckets) < size or "after_key" not in reply:
             return
         wanted["after"] = reply["after_key"]
 
