@@ -66,5 +66,4 @@ def test_partitions_that_are_added_under_load_change_nothing(kafka, ledger_on):
     time.sleep(2)
     load.end()
     later.end()
-    ledger.start("ship").wait(30)
     ledger.settle(120)
