@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import click
 
 from loghaul_ingest.cli import Failure, terminal
+from loghaul_ingest.cli.listing import output_option, write_objects
 from loghaul_ingest.dead_letters import DirectoryLetters, FallbackLetters, Letter, find
 from loghaul_ingest.errors import NotFound
 from loghaul_ingest.foreign import FORMATS
@@ -64,24 +65,13 @@ def dead_letters() -> None:
 
 
 @dead_letters.command("list")
-@click.option(
-    "-o",
-    "--output",
-    type=click.Choice(("table", "json", "ndjson")),
-    default="table",
-    show_default=True,
-    help="table for people; json: a list; ndjson: one object per line.",
-)
+@output_option
 def list_letters(output: str) -> None:
     """List the letters, oldest first: number, id, time, bytes, place, reason."""
 
     async def show(opened: Opened, letters: Sequence[Letter]) -> None:
-        if output == "json":
-            shown = (terminal.dumps(public(number, one)) for number, one in enumerate(letters, 1))
-            terminal.write(b"[%s]\n" % b",\n".join(shown))
-        elif output == "ndjson":
-            for number, one in enumerate(letters, 1):
-                terminal.write(terminal.dumps(public(number, one)) + b"\n")
+        if output != "table":
+            write_objects((public(number, one) for number, one in enumerate(letters, 1)), output)
         elif not letters:
             terminal.notice(f"no dead letters in {opened}")
         else:

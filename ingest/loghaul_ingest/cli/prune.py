@@ -13,6 +13,7 @@ import click
 from loghaul.config import Settings
 from loghaul_ingest.cli import terminal
 from loghaul_ingest.cli.home import opened
+from loghaul_ingest.cli.listing import output_option, write_objects
 from loghaul_ingest.errors import UsageError
 
 if TYPE_CHECKING:
@@ -29,14 +30,7 @@ _TITLES = ("RUN", "STATUS", "ENDED", "SIZE", "WHY")
     help="While the store is larger, runs that ended first first: 100GB, 500MiB.",
 )
 @click.option("--dry-run", is_flag=True, help="Only say what would go.")
-@click.option(
-    "-o",
-    "--output",
-    type=click.Choice(("table", "json", "ndjson")),
-    default="table",
-    show_default=True,
-    help="table for people; json: a list; ndjson: one object per line.",
-)
+@output_option
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 def prune(
     older_than: str | None, larger_than: str | None, dry_run: bool, output: str, yes: bool
@@ -102,11 +96,8 @@ def _rules(settings: Settings, older_than: str | None, larger_than: str | None) 
 
 
 def _show(removals: Sequence[Removal], output: str) -> None:
-    if output == "json":
-        shown = (terminal.dumps(_public(one)) for one in removals)
-        terminal.write(b"[%s]\n" % b",\n".join(shown))
-    elif output == "ndjson":
-        terminal.write(b"".join(terminal.dumps(_public(one)) + b"\n" for one in removals))
+    if output != "table":
+        write_objects(map(_public, removals), output)
     elif removals:
         rows = [_cells(one) for one in removals]
         click.echo(terminal.table(_TITLES, rows, frozenset((3,))))

@@ -12,6 +12,7 @@ import click
 
 from loghaul_ingest.cli import terminal
 from loghaul_ingest.cli.home import opened
+from loghaul_ingest.cli.listing import output_option, write_objects
 from loghaul_ingest.stores.base import RunRow
 
 STATUSES = ("running", "completed", "failed", "canceled", "lost", "damaged")
@@ -23,14 +24,7 @@ _NUMBERS = frozenset((3, 4, 5))
 @click.option("--experiment", metavar="E", help="Only runs of this experiment.")
 @click.option("--status", type=click.Choice(STATUSES), help="Only runs that stand so.")
 @click.option("--tag", "tags", multiple=True, metavar="K[=V]", help="Only runs with this tag.")
-@click.option(
-    "-o",
-    "--output",
-    type=click.Choice(("table", "json", "ndjson")),
-    default="table",
-    show_default=True,
-    help="table for people; json: a list; ndjson: one object per line.",
-)
+@output_option
 @click.option("--all", "everything", is_flag=True, help="On a terminal too, not only a screenful.")
 def runs(
     experiment: str | None,
@@ -58,10 +52,8 @@ def runs(
             and (status is None or row.status == status)
             and all(_tagged(row, tag) for tag in tags)
         ]
-    if output == "json":
-        terminal.write(b"[%s]\n" % b",\n".join(terminal.dumps(public(row)) for row in found))
-    elif output == "ndjson":
-        terminal.write(b"".join(terminal.dumps(public(row)) + b"\n" for row in found))
+    if output != "table":
+        write_objects(map(public, found), output)
     elif not found:
         narrowed = experiment or status or tags
         terminal.notice(
