@@ -55,6 +55,10 @@ def bring_up_to_date(settings: Settings, timeout_seconds: float) -> None:
     """
     if settings.transport or not os.path.isdir(settings.spool):
         return
+    from loghaul.spool import writers
+
+    if not writers(settings.spool):
+        return  # before the worker is imported: that takes as long as most commands
     from loghaul_ingest.unreadable import unreadable
     from loghaul_ingest.worker import catch_up
 
