@@ -16,7 +16,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 
 from loghaul.config import Settings
 from loghaul.errors import TransportError
@@ -24,16 +23,13 @@ from loghaul.journal import Journal
 from loghaul.transports.address import parse
 from loghaul_ingest.dead_letters import open_dead_letters
 from loghaul_ingest.errors import SourceError, StoreAway, StoreHungUp
-from loghaul_ingest.retention import Retention
-from loghaul_ingest.shell import Worker
+from loghaul_ingest.service import Service
 from loghaul_ingest.sources.kafka import KafkaSource, Refused
 from loghaul_ingest.stack import stack
 from loghaul_ingest.stores import open_reader, open_writer
 from loghaul_ingest.stores.base import Writer
 from loghaul_ingest.watch import Watch, watching
 
-#: Between reports of what was done, while something is.
-REPORT_SECONDS = 60.0
 #: First and longest pause between attempts to connect.
 SHORTEST_SECONDS, LONGEST_SECONDS = 0.5, 15.0
 #: A store that is starting or ending hangs up; after so often it is taken for something else.
@@ -110,20 +106,19 @@ class _Member:
         self._source = KafkaSource(
             address, settings.group, instance=settings.group_instance, note=self._note
         )
-        self._writer = self._opened(settings.store, patient)
+        writer = self._opened(settings.store, patient)
         self._reader = open_reader(settings.store)
-        self._letters = open_dead_letters(settings, watch.note(self._note) if watch else self._note)
+        letters = open_dead_letters(settings, watch.note(self._note) if watch else self._note)
         self._worker = stack(
             self._source,
-            self._writer,
+            writer,
             self._reader,
-            self._letters,
+            letters,
             note=self._note,
             watch=watch,
         )
-        self._retention = Retention(settings, self._note)
-        if watch is not None:
-            watch.retention = self._retention
+        closes = (self._source.close, letters.close, writer.close)
+        self._service = Service(settings, self._worker, self._note, closes, watch)
 
     def _opened(self, store: str, patient: bool) -> Writer:
         pause, told, doubts = SHORTEST_SECONDS, "", 0
@@ -142,36 +137,21 @@ class _Member:
             pause = min(pause * 2, LONGEST_SECONDS)
 
     async def serve(self) -> None:
-        worker = self._worker
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, worker.stop)
-        self._note("worker started", source=str(self._source.address))
-        busy_at = reported_at = time.monotonic()
+        self._service.begin(str(self._source.address))
         try:
             await self._connect()
-            while not worker.stopping:
-                fetched = await worker.step(0.05)
-                self._retention.step()
-                now = time.monotonic()
-                if fetched or not worker.core.settled or worker.working:
-                    busy_at = now
-                if now - reported_at >= REPORT_SECONDS and now - busy_at < REPORT_SECONDS:
-                    reported_at = now
-                    self._report(worker)
-            await worker.finish()
-            self._report(worker)
+            while not self._worker.stopping:
+                await self._service.step(0.05)
+            await self._service.finish()
         finally:
             await self._close()
 
     async def once(self) -> None:
-        worker = self._worker
         try:
             await self._source.open()
             await self._reach_ends()
-            await worker.drain()
-            await worker.finish()
-            self._report(worker)
+            await self._worker.drain()
+            await self._service.finish()
         finally:
             await self._close()
 
@@ -206,15 +186,8 @@ class _Member:
                 await asyncio.sleep(0.05)
             pause = min(pause * 2, LONGEST_SECONDS)
 
-    def _report(self, worker: Worker) -> None:
-        counts = asdict(worker.core.counts)
-        self._note("worker so far", **counts, retries=worker.retries, failing=worker.failing)
-
     async def _close(self) -> None:
-        await self._retention.close()
-        await self._source.close()
-        await self._letters.close()
-        await self._writer.close()
+        await self._service.close()
         self._reader.close()
 
 

@@ -15,13 +15,12 @@ import asyncio
 import fcntl
 import json
 import os
-import signal
 import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from loghaul.config import Settings
@@ -30,8 +29,7 @@ from loghaul.spool import writers
 from loghaul_ingest.backlog import Backlog
 from loghaul_ingest.errors import IngestError, StoreError
 from loghaul_ingest.flushes import Flushes
-from loghaul_ingest.retention import Retention
-from loghaul_ingest.shell import Worker
+from loghaul_ingest.service import Service
 from loghaul_ingest.sources.spool import SpoolSource
 from loghaul_ingest.stack import stack
 from loghaul_ingest.stores import open_reader, open_writer
@@ -40,8 +38,6 @@ from loghaul_ingest.writing import RETRYING
 
 #: After so long without bytes the spool is looked at half as often.
 QUIET_SECONDS = 5.0
-#: Between reports of what was done, while something is.
-REPORT_SECONDS = 60.0
 #: How long `once` tries again what a store refuses.
 STUCK_SECONDS = 10.0
 #: How long `once` merges small blocks at its end.
@@ -183,52 +179,38 @@ class _Home:
         sys.setswitchinterval(SWITCH_SECONDS)
         folder = settings.home / "worker"
         self._ours = ours
-        self._note = Journal(folder / "log")
-        self._source = SpoolSource(settings.spool, ours=ours, note=self._note)
-        self._writer = open_writer(settings.store)
-        self._reader = open_reader(settings.store)
+        note = Journal(folder / "log")
+        self._source = SpoolSource(settings.spool, ours=ours, note=note)
+        writer, self._reader = open_writer(settings.store), open_reader(settings.store)
         self._worker = stack(
             self._source,
-            self._writer,
+            writer,
             self._reader,
             settings.home / "dead-letters",
-            note=self._note,
+            note=note,
             watch=watch,
         )
-        self._retention = Retention(settings, self._note)
-        if watch is not None:
-            watch.retention = self._retention
+        closes = (self._source.close, writer.close)
+        self._service = Service(settings, self._worker, note, closes, watch)
         self._flushes = Flushes(folder / "flush", self._source, self._worker.core)
 
     async def serve(self, until_idle_seconds: float | None) -> None:
-        worker = self._worker
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, worker.stop)
-        self._note("worker started", home=str(self._source.root))
-        busy_at = alive_at = reported_at = time.monotonic()
+        service = self._service
+        service.begin(str(self._source.root))
+        alive_at = time.monotonic()
         try:
-            while not worker.stopping and self._ours():
-                quiet = time.monotonic() - busy_at > QUIET_SECONDS
-                fetched = await worker.step(0.1 if quiet else 0.05)
-                self._retention.step()
+            while not self._worker.stopping and self._ours():
+                quiet = time.monotonic() - service.busy_at > QUIET_SECONDS
+                await service.step(0.1 if quiet else 0.05)
                 if self._flushes.step():
-                    await worker.commit()
+                    await self._worker.commit()
                 now = time.monotonic()
-                if fetched or not worker.core.settled or worker.working:
-                    busy_at = now
                 if self._source.live:
                     alive_at = now
-                if now - reported_at >= REPORT_SECONDS and now - busy_at < REPORT_SECONDS:
-                    reported_at = now
-                    self._report(worker)
-                if (
-                    until_idle_seconds is not None
-                    and now - max(busy_at, alive_at) >= until_idle_seconds
-                ):
+                idle = now - max(service.busy_at, alive_at)
+                if until_idle_seconds is not None and idle >= until_idle_seconds:
                     break
-            await worker.finish()
-            self._report(worker)
+            await service.finish()
         finally:
             await self._close()
 
@@ -241,8 +223,7 @@ class _Home:
                     await self._worker.finish(1.0)
                     raise StoreError(f"not all could be stored: {problem}")
             await self._worker.compact_all(compact_seconds)
-            await self._worker.finish()
-            self._report(self._worker)
+            await self._service.finish()
         finally:
             await self._close()
 
@@ -269,14 +250,8 @@ class _Home:
         await self._worker.commit()
         return True
 
-    def _report(self, worker: Worker) -> None:
-        counts = asdict(worker.core.counts)
-        self._note("worker so far", **counts, retries=worker.retries, failing=worker.failing)
-
     async def _close(self) -> None:
-        await self._retention.close()
-        await self._source.close()
-        await self._writer.close()
+        await self._service.close()
         self._reader.close()
 
 
