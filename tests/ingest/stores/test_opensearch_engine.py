@@ -7,6 +7,7 @@ import threading
 import time
 import urllib.request
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
 
@@ -359,6 +360,45 @@ def test_what_a_dropper_left_blocked_when_it_died_takes_writes_after_the_next_sw
     assert do(writer.write(Batch([block(4, b"two\n")]))) == []
     assert stored_bytes(open_one(open_reader, dsn)) == b"one\ntwo\n"
     assert writer._indices._take("2025.11")  # the lock was given back
+
+
+def test_a_worker_that_a_dead_dropper_left_refused_lets_itself_in(dsn, open_one, monkeypatch):
+    """Else it would wait for the next sweep, for up to an hour."""
+    writer = open_one(open_writer, dsn)
+    do(writer.write(Batch([block(0, b"one\n")], (FACTS,))))
+    assert writer._indices._take("2025.11")
+    ask(dsn, "PUT", "/PREFIX-blocks-v1-2025.11/_block/write")
+    monkeypatch.setattr(bucket_indices, "LEASE_SECONDS", -1)
+
+    with pytest.raises(StoreError):
+        do(writer.write(Batch([block(4, b"two\n")])))
+
+    assert do(writer.write(Batch([block(4, b"two\n")]))) == []
+    assert stored_bytes(open_one(open_reader, dsn)) == b"one\ntwo\n"
+
+
+def test_an_index_that_an_operator_closed_to_writes_stays_closed(dsn, open_one, monkeypatch):
+    monkeypatch.setattr(bucket_indices, "LEASE_SECONDS", -1)
+    writer = open_one(open_writer, dsn)
+    do(writer.write(Batch([block(0, b"one\n")], (FACTS,))))
+    ask(dsn, "PUT", "/PREFIX-blocks-v1-2025.11/_block/write")
+
+    for _ in range(2):
+        with pytest.raises(StoreError) as failure:
+            do(writer.write(Batch([block(4, b"two\n")])))
+
+    assert not failure.value.permanent
+
+
+def test_the_bucket_of_this_month_stays_though_it_is_empty(dsn, open_one):
+    writer = open_one(open_writer, dsn)
+    new = other_run("run-2", int(time.time() * 1e6))
+    do(writer.write(Batch([block(0, b"one\n", new)], (new,))))
+
+    assert do(writer.delete_run("run-2"))
+    open_one(open_writer, dsn)
+
+    assert buckets(dsn) == [f"{datetime.now(UTC):%Y.%m}"]
 
 
 def test_runs_that_begin_and_end_in_a_bucket_that_is_dropped_all_the_time_lose_nothing(

@@ -8,7 +8,8 @@ was told to be durable, would go with it. Therefore, in this order:
     is it still empty? then the index goes; else writes are let in again
 
 A worker that was refused tries again, finds no index, and makes it. Who dies in between leaves the
-document behind: the next sweep takes it over and goes on.
+document behind, and writes refused: the next sweep, or the next worker that is refused, takes over
+and goes on. The bucket of this month is never dropped: it would be made again at once.
 """
 
 from __future__ import annotations
@@ -20,10 +21,10 @@ from typing import Any
 from loghaul_ingest.errors import StoreError
 from loghaul_ingest.stores.opensearch.client import Client
 from loghaul_ingest.stores.opensearch.failures import CONFLICT, NO_INDEX, Failed
-from loghaul_ingest.stores.opensearch.names import Names
+from loghaul_ingest.stores.opensearch.names import Names, bucket_of
 
 #: After so long whoever was dropping a bucket is dead; for he gives up by himself long before.
-LEASE_SECONDS, HOLD_SECONDS = 300.0, 60.0
+LEASE_SECONDS, HOLD_SECONDS = 120.0, 30.0
 
 #: Buckets are months: of so many nobody has more.
 _MOST = 10_000
@@ -45,8 +46,8 @@ class Buckets:
         this user, is left to a later call: an empty index does no harm.
         """
         try:
-            there = self._there()
-            wanted = there if among is None else there & set(among)
+            there, now = self._there(), bucket_of(time.time_ns() // 1000)
+            wanted = {one for one in there if one < now and (among is None or one in among)}
             if not wanted:
                 return set()
             # A lock that is there was left behind, or is somebody's who will be done in a moment.
@@ -54,6 +55,17 @@ class Buckets:
         except StoreError:
             return set()
         return {one for one in chosen if self._drop(one)}
+
+    def take_over(self, indices: Collection[str]) -> None:
+        """Go on with those that refuse writes because who was dropping them is dead.
+
+        An index that refuses them for another reason stays as it is: somebody wanted that.
+        """
+        try:
+            for bucket in self._locked({self._names.bucket(index) for index in indices}):
+                self._drop(bucket)
+        except StoreError:
+            return  # the write is tried again, and so is this
 
     def _there(self) -> set[str]:
         found = self._client.call("GET", f"/{self._names.blocks()}/_alias")

@@ -12,7 +12,14 @@ from typing import Any, NamedTuple
 
 from loghaul_ingest.errors import StoreError
 from loghaul_ingest.stores.opensearch.client import Client
-from loghaul_ingest.stores.opensearch.failures import CONFLICT, NO_INDEX, Failed, reason, refused
+from loghaul_ingest.stores.opensearch.failures import (
+    BLOCKED,
+    CONFLICT,
+    NO_INDEX,
+    Failed,
+    reason,
+    refused,
+)
 
 #: A part is sent when it has so many bytes.
 PART_BYTES = 4 * 2**20
@@ -39,6 +46,7 @@ class Outcome:
 
     stood     tags of items whose document was there already (create), or had changed (if_seq_no)
     missing   indices that are not there
+    blocked   indices that take no writes just now; why stands in `failed`
     refused   why documents will never be taken
     failed    why others were not written this time
     """
@@ -46,6 +54,7 @@ class Outcome:
     done: list[Any] = field(default_factory=list)
     stood: list[Any] = field(default_factory=list)
     missing: set[str] = field(default_factory=set)
+    blocked: set[str] = field(default_factory=set)
     refused: list[str] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
 
@@ -54,6 +63,7 @@ class Outcome:
         self.done += other.done
         self.stood += other.stood
         self.missing |= other.missing
+        self.blocked |= other.blocked
         self.refused += other.refused
         self.failed += other.failed
 
@@ -135,4 +145,6 @@ def _classify_one(outcome: Outcome, item: Item, result: Any) -> None:
     elif refused(error):
         outcome.refused.append(reason(error))
     else:
+        if error.get("type") == BLOCKED:
+            outcome.blocked.add(item.home)
         outcome.failed.append(f"{reason(error)} (status {status})")

@@ -26,6 +26,7 @@ from loghaul_ingest.stores.opensearch.address import Address
 
 CONFLICT = "version_conflict_engine_exception"
 NO_INDEX = "index_not_found_exception"
+BLOCKED = "cluster_block_exception"
 
 #: Types of errors that the same document will always meet.
 _REFUSED = frozenset(
@@ -129,7 +130,7 @@ def _answered(error: TransportError, address: Address) -> Failed:
             f"user {address.user!r} or the password" if address.user else "requests without user"
         )
         message = f"OpenSearch at {address} refuses {known}: put the right ones into the DSN"
-    elif status == 403 and kind != "cluster_block_exception":
+    elif status == 403 and kind != BLOCKED:
         message = f"user {address.user!r} lacks rights in OpenSearch at {address}: {text}"
     elif status in (429, 503) and not kind:
         message = f"OpenSearch at {address} is overloaded or not ready (status {status})"

@@ -156,6 +156,8 @@ class OpenSearchWriter:
         outcome = self._create_all([one for one in blocks if one.head.key not in before])
         stood += [key for key, (_, stands) in before.items() if stands]
         self._note_done(blocks, before, outcome)
+        if outcome.blocked:
+            self._indices.take_over(outcome.blocked)
         outcome.check()
         for block in blocks:
             # A newline at its end: nothing is unfinished, whatever becomes of the stream.
