@@ -62,6 +62,15 @@ def test_the_list_of_runs_cuts_neither_ids_nor_words(home, columns):
     assert "…" not in shown
 
 
+@pytest.mark.parametrize("columns", [30, 40, 50])
+def test_what_is_said_of_a_run_is_folded_between_its_columns(home, columns):
+    shown = [line.rstrip() for line in screen(columns, home, "runs").splitlines()]
+
+    assert [line for line in shown if len(line) > columns and not line.startswith("x" * 60)] == []
+    times = re.compile(r"  completed  \d\d-\d\d \d\d:\d\d( |$)")
+    assert len([line for line in shown if times.match(line)]) == len(RUNS)
+
+
 @pytest.mark.parametrize("columns", [30, 200])
 def test_files_and_lines_are_whole_on_any_terminal(home, columns):
     assert "azureml-logs" in screen(columns, home, "files", "short")

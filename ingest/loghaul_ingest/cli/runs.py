@@ -105,15 +105,12 @@ def _cells(row: RunRow) -> tuple[str, ...]:
     )
 
 
-#: Columns that an id has at least; a longer one is folded.
-_LEAST_ID = 24
-
-
 def _show(found: Sequence[RunRow], everything: bool) -> None:
     """Print a table, on a terminal a screenful: the newest must not scroll away.
 
     Ids are what one copies: never cut nor folded; where the terminal is too narrow for them the
-    year and the seconds go first, then each id gets a line of its own.
+    year and the seconds go first, then each id gets a line of its own, and what is said of it as
+    many lines as it needs.
     """
     watched = sys.stdout.isatty()
     size = shutil.get_terminal_size()
@@ -122,32 +119,46 @@ def _show(found: Sequence[RunRow], everything: bool) -> None:
     cells = [_cells(row) for row in shown]
     if _width(cells) > room:
         cells = [(*row[:2], row[2][5:16], *row[3:]) for row in cells]
-    beside = _width(cells) <= room
-    if len(shown) < len(found) and not beside:
-        cells = cells[: max(5, size.lines // 2 - 2)]
-    rows = [_TITLES, *cells]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    folds = _folds(cells, room)
+    if len(shown) < len(found) and len(folds) > 1:
+        cells = cells[: max(5, size.lines // len(folds) - 2)]
+    widths = _widths(cells)
     lines = []
-    for number, row in enumerate(rows):
+    for number, row in enumerate((_TITLES, *cells)):
         padded = [
             cell.rjust(width) if index in _NUMBERS else cell.ljust(width)
             for index, (cell, width) in enumerate(zip(row, widths, strict=True))
         ]
         if watched and terminal.wants_colour():
             padded = _coloured(padded, found[number - 1] if number else None)
-        if beside:
-            lines.append("  ".join(padded).rstrip())
-        else:
-            lines += [padded[0].rstrip(), "  " + "  ".join(padded[1:]).rstrip()]
+        for fold in folds:
+            lines.append(("  " if fold.start else "") + "  ".join(padded[fold]).rstrip())
     click.echo("\n".join(lines))
     if len(cells) < len(found):
         older = len(found) - len(cells)
         terminal.notice(f"{older:,} older runs are not shown; --all shows them")
 
 
+def _folds(cells: Sequence[Sequence[str]], room: int) -> list[slice]:
+    """Return which columns stand on which line of a run: all on one, else the id alone."""
+    if _width(cells) <= room:
+        return [slice(0, None)]
+    folds, begun, used = [slice(0, 1)], 1, 0
+    for column, width in enumerate(_widths(cells)[1:], 1):
+        used += 2 + width
+        if used > room and column > begun:
+            folds.append(slice(begun, column))
+            begun, used = column, 2 + width
+    return [*folds, slice(begun, None)]
+
+
+def _widths(cells: Sequence[Sequence[str]]) -> list[int]:
+    return [max(map(len, column)) for column in zip(_TITLES, *cells, strict=True)]
+
+
 def _width(cells: Sequence[Sequence[str]]) -> int:
     """Return how wide a table is with two blanks between columns."""
-    widths = [max(map(len, column)) for column in zip(_TITLES, *cells, strict=True)]
+    widths = _widths(cells)
     return sum(widths) + 2 * (len(widths) - 1)
 
 
