@@ -107,6 +107,12 @@ def summarise(streams: Sequence[StreamRow], now_us: int | None = None) -> RunRow
     )
 
 
+def is_awaited(streams: Sequence[StreamRow]) -> bool:
+    """Return whether somebody still writes to a run who will tell of its end; a collector of
+    others' records never does."""
+    return any(life.ended is None and not life.collected for life in _lives(streams).values())
+
+
 _FOREVER = 1 << 62
 
 

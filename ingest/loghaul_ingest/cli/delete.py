@@ -10,6 +10,7 @@ import click
 from loghaul_ingest.cli import terminal
 from loghaul_ingest.cli.home import find_run, opened, run_argument
 from loghaul_ingest.errors import NotFound, UsageError
+from loghaul_ingest.runs import is_awaited
 from loghaul_ingest.stores.base import RunRow
 
 
@@ -26,7 +27,8 @@ def delete(run: str, yes: bool, force: bool) -> None:
     with opened() as home:
         row = find_run(home.reader, run)
         store = home.settings.store
-    if row.status == "running" and not force:
+        running = row.status == "running" and is_awaited(home.reader.streams(row.run))
+    if running and not force:
         raise UsageError(
             f"run {row.run} is still running; end it first, or give --force to drop all of it"
         )

@@ -300,6 +300,17 @@ def test_delete_asks_and_refuses_what_is_running(shelf, call):
     assert call("delete", "run-1", "--yes").code == 3
 
 
+def test_delete_does_not_wait_for_an_end_that_a_collector_never_tells(shelf, call):
+    now = time.time_ns() // 1000
+    shelf.stream([(b"x\n", 0)], run="pod", end=None, started=now, role="collected")
+    shelf.stream([(b"x\n", 0)], run="job", end=None, started=now, role="collected")
+    shelf.stream([(b"x\n", 0)], run="job", writer="b" * 32, end=None, started=now)
+
+    assert call("delete", "job", "--yes").code == 2
+    assert call("delete", "pod", "--yes").code == 0
+    assert [row["id"] for row in call("runs", "-o", "json").json()] == ["job"]
+
+
 @pytest.mark.parametrize(
     "args",
     [
