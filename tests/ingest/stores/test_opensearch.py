@@ -10,11 +10,13 @@ from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
 from loghaul.chunk import TEXT, Mark, StreamKey
 from loghaul_ingest.block import Facts
+from loghaul_ingest.cli import loghaul
 from loghaul_ingest.errors import StoreDamaged, StoreError, UsageError
 from loghaul_ingest.query.proposal import NOTHING, Both, Either, Times, Word
 from loghaul_ingest.seal import seal
@@ -529,6 +531,15 @@ def test_templates_that_are_absent_are_made_and_made_once(replay):
         "/x-runs-v1",
         "/x-streams-v1",
     ]
+
+
+def test_setup_says_of_each_thing_once_what_it_made(replay):
+    first, again = (CliRunner().invoke(loghaul, ["setup", "--store", replay.dsn()]) for _ in "12")
+
+    assert first.exit_code == again.exit_code == 0, first.output
+    assert len(set(first.output.splitlines())) == len(first.output.splitlines()) > 1
+    assert "index x-streams-v1 created" in first.output
+    assert again.output.endswith(": ready\n")
 
 
 def drifted(template):

@@ -53,15 +53,15 @@ def ready(client: Client, names: Names) -> list[str]:
 
 
 def make(client: Client, names: Names) -> list[str]:
-    """Create the templates and indices that are absent; return their names."""
+    """Create the templates and indices that are absent; return what was, each by kind and name."""
     made = []
     for name, template in wanted(client, names).items():
         if _template(client, name) is None:
             client.call("PUT", f"/_index_template/{name}", template)
-            made.append(name)
+            made.append(f"template {name}")
     for index in (names.streams, names.runs):
         if create_index(client, index):
-            made.append(index)
+            made.append(f"index {index}")
     return made
 
 
