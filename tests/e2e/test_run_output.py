@@ -213,6 +213,31 @@ def test_a_reader_that_has_gone_ends_the_command_as_without_us():
     assert only()[1]["stdout"].startswith(b"y\n" * 1000)
 
 
+WRITER = """
+import os, sys
+accepted = 0
+try:
+    while accepted < 600_000:
+        accepted += os.write(1, b"a line of twenty-four\\n")
+except BrokenPipeError:
+    pass
+open(sys.argv[1], "w").write(str(accepted))
+"""
+
+
+def test_what_the_command_wrote_while_its_reader_went_is_kept():
+    for number in range(10):
+        options = ["--run-id", f"run-{number}"]
+        reader = subprocess.Popen(["true"], stdin=subprocess.PIPE)
+        run(sys.executable, "-c", WRITER, str(number), options=options, stdout=reader.stdin)
+        reader.communicate()
+
+    kept = {
+        facts_of(facts)["run.id"]: len(data.get("stdout", b"")) for facts, data, _ in captured()
+    }
+    assert {f"run-{n}": int(Path(str(n)).read_text()) for n in range(10)} == kept
+
+
 def test_a_closed_output_is_captured_all_the_same():
     line = f"{' '.join(RUN)} -- sh -c 'echo out; echo err >&2' >&-"
 

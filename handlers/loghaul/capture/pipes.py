@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import fcntl
 import os
+import select
+import stat
+from collections.abc import Iterator
 from typing import Optional
 
 from loghaul.capture import terminal
 from loghaul.capture.board import BUFFER_BYTES
-from loghaul.capture.output import QUEUE_BYTES, TERMINAL_QUEUE_BYTES
+from loghaul.capture.output import QUEUE_BYTES, TERMINAL_QUEUE_BYTES, fill_of
 from loghaul.capture.source import Plumbing
 
 #: Of CMD's own pipes: so much it can write while the pump is busy or being replaced.
@@ -50,6 +53,33 @@ def open_source(
     iostream = "stdout" if output == 1 else "stderr"
     ends = (ours, private_read, private_write, *queue)
     return Plumbing(slot, row, *ends, output, name, path, iostream), theirs
+
+
+def hold(read_end: int) -> Optional[int]:
+    """Return an end for writing of a pipe that is to be closed for reading; None for a pty.
+
+    It keeps what the pipe holds, and is no reader to those who write.
+    """
+    if not stat.S_ISFIFO(os.fstat(read_end).st_mode):
+        return None
+    return os.open(f"/proc/self/fd/{read_end}", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+
+
+def rest_of(held: int) -> Iterator[bytes]:
+    """Wait until nobody reads the pipe any more, then give what it holds.
+
+    A write that was accepted before is in it. While that is read one more may succeed, so the pipe
+    is looked at until it is empty with nobody reading it: then every write fails.
+    """
+    poll = select.poll()
+    poll.register(held, 0)
+    poll.poll()  # an error: there is no reader
+    while fill_of(held):
+        read_end = os.open(f"/proc/self/fd/{held}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            yield os.read(read_end, BUFFER_BYTES)
+        finally:
+            os.close(read_end)
 
 
 def _enlarge(pipe: int, size_bytes: int) -> None:

@@ -21,7 +21,7 @@ from loghaul.capture.board import Board, Field
 from loghaul.capture.job import INFO, LOG, MAX_DEATHS, STATUS, Job
 from loghaul.capture.lifecycle import STATUS_WORDS, Lifecycle
 from loghaul.capture.output import Outputs
-from loghaul.capture.pipes import RANK_PIPE_BYTES, open_source
+from loghaul.capture.pipes import RANK_PIPE_BYTES, hold, open_source, rest_of
 from loghaul.capture.sink import NoSink, SpoolSink, open_sink
 from loghaul.capture.source import Plumbing, Source
 
@@ -135,6 +135,8 @@ class Pump:
     def _work(self, source: Source) -> None:
         try:
             source.run()
+            if source.output.gone:
+                self._shut(source)
             os.write(self._wake_write, b"-")
         except BaseException as error:  # noqa: BLE001 - whatever it is, a new pump goes on
             try:
@@ -181,15 +183,21 @@ class Pump:
             if lost:
                 self.life.say("warning", f"{lost} bytes of {source.plumbing.name} were kept, but "
                               "the reader of our output did not take them")  # fmt: skip
-            if source.output.gone:
-                self._shut(source.plumbing)
 
-    def _shut(self, plumbing: Plumbing) -> None:
-        """Nobody reads our output any more: CMD learns it as it would without us."""
-        os.close(plumbing.read_end)
-        control.send(self._guard, {"gone": plumbing.slot})
+    def _shut(self, source: Source) -> None:
+        """Nobody reads our output any more: CMD learns it as it would without us.
+
+        What CMD wrote until guard and pump had both closed the pipe was accepted, and is kept.
+        """
+        held = hold(source.plumbing.read_end)
+        os.close(source.plumbing.read_end)
+        control.send(self._guard, {"gone": source.plumbing.slot})
         if self._guard_alive:
             os.kill(self._guard_pid, signal.SIGCHLD)
+        if held is not None:
+            for data in rest_of(held):
+                source.keep(data)
+            os.close(held)
 
     def _hear(self, poll: select.poll) -> None:
         packet = control.receive(self._guard)

@@ -217,6 +217,16 @@ class Source:
         except OSError:
             return 0
 
+    # After the end
+
+    def keep(self, data: bytes) -> None:
+        """Take what was written to a pipe that nobody reads: the spool alone has a use for it."""
+        with self._stream_lock:
+            row = self.plumbing.row
+            self._sink.append(row, memoryview(data), time.time_ns() // 1000)
+            self._board.set_end(row, self._board.end(row) + len(data))
+        self._set(Field.UNFORWARDED, self._get(Field.UNFORWARDED) + len(data))
+
     # After the death of another pump
 
     def _settle(self) -> None:

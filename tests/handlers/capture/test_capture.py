@@ -16,7 +16,7 @@ from loghaul.capture.command import CommandError, find
 from loghaul.capture.job import RANKS_VARIABLE, hook_folder, job_of
 from loghaul.capture.lifecycle import Lifecycle, timestamp
 from loghaul.capture.output import QUEUE_BYTES, Outputs
-from loghaul.capture.pipes import open_queue, open_source
+from loghaul.capture.pipes import hold, open_queue, open_source, rest_of
 from loghaul.capture.source import Phase, Source
 
 
@@ -194,6 +194,61 @@ def test_a_read_that_was_spooled_is_not_spooled_again(source):
 
     assert (bytes(sink.data), os.read(reading, 10)) == (b"", b"abc\n")
     os.close(reading)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_what_a_pipe_accepted_before_its_last_reader_closed_is_there_once(seed):
+    read_end, theirs = os.pipe()
+    accepted, begun = bytearray(), threading.Event()
+
+    def write():
+        try:
+            while True:
+                count = os.write(theirs, data := b"%d\n" % len(accepted))
+                accepted.extend(data[:count])
+                begun.set()
+        except BrokenPipeError:
+            pass
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    begun.wait()
+    held = hold(read_end)
+    found = os.read(read_end, 1000 * seed + 1)
+    os.close(read_end)
+    found += b"".join(rest_of(held))
+    writer.join()
+
+    assert bytes(accepted) == found
+    os.close(held)
+    os.close(theirs)
+
+
+def test_the_rest_of_a_pipe_is_waited_for_as_long_as_somebody_else_reads_it():
+    read_end, theirs = os.pipe()
+    other = os.dup(read_end)
+    held = hold(read_end)
+    os.close(read_end)
+    rest = []
+    taking = threading.Thread(target=lambda: rest.extend(rest_of(held)))
+    taking.start()
+
+    os.write(theirs, b"accepted")
+    assert taking.is_alive()
+    os.close(other)
+    taking.join()
+
+    assert rest == [b"accepted"]
+    os.close(held)
+    os.close(theirs)
+
+
+def test_a_pty_holds_nothing_for_those_who_come_late():
+    ours, theirs = terminal.open_pty(0)
+
+    assert hold(ours) is None
+    os.close(ours)
+    os.close(theirs)
 
 
 def test_a_reader_that_has_gone_is_told_and_what_waited_is_kept(source):
