@@ -22,6 +22,7 @@ import time
 import unicodedata
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Protocol
@@ -288,9 +289,10 @@ class Folder:
     def add(self, name: str, data: Iterable[bytes], time_us: int | None) -> None:
         """Write one file."""
         path = self._stage / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(path, "xb", buffering=0) as file:
-            write_all(file, data)
+        with _named(self._folder / name):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with open(path, "xb", buffering=0) as file:
+                write_all(file, data)
         if time_us is not None:
             os.utime(path, ns=(time_us * 1000, time_us * 1000))
         self._names.append(name)
@@ -323,11 +325,12 @@ class Zip:
     """A zip, written front to back: to a file (moved to its place at the end) or to a pipe."""
 
     def __init__(self, path: Path | None, pipe: IO[bytes] | None = None) -> None:
-        self._path, self._part = path, None
+        self._path = path
+        self._part: Path | None = None
         if pipe is None:
             assert path is not None
-            handle, part = tempfile.mkstemp(prefix=f".{path.name[:50]}.", dir=path.parent)
-            self._part, pipe = Path(part), os.fdopen(handle, "wb")
+            handle, self._part = _part_of(path)
+            pipe = os.fdopen(handle, "wb")
         self._file = pipe
         self._zip = zipfile.ZipFile(pipe, "w", zipfile.ZIP_DEFLATED, compresslevel=1)
 
@@ -338,18 +341,19 @@ class Zip:
         info = zipfile.ZipInfo(name, moment[:6])
         info.compress_type = zipfile.ZIP_DEFLATED
         info.external_attr = 0o644 << 16
-        with self._zip.open(info, "w", force_zip64=True) as entry:
+        with _named(self._path), self._zip.open(info, "w", force_zip64=True) as entry:
             for part in data:
                 entry.write(part)
 
     def finish(self) -> None:
         """Write the directory of the zip and move it to its place."""
-        self._zip.close()
-        self._file.flush()
-        if self._part is not None and self._path is not None:
-            self._file.close()
-            self._part.chmod(0o666 & ~_umask())
-            os.replace(self._part, self._path)
+        with _named(self._path):
+            self._zip.close()
+            self._file.flush()
+            if self._part is not None and self._path is not None:
+                self._file.close()
+                self._part.chmod(0o666 & ~_umask())
+                os.replace(self._part, self._path)
 
     def abandon(self) -> None:
         """Leave nothing behind; on a pipe nothing that looks like a whole zip."""
@@ -361,18 +365,36 @@ class Zip:
 
 def to_path(path: Path, data: Iterable[bytes], time_us: int | None) -> None:
     """Write one file so that it is there whole or not at all."""
-    handle, name = tempfile.mkstemp(prefix=f".{path.name[:50]}.", dir=path.parent)
-    part = Path(name)
+    handle, part = _part_of(path)
     try:
-        with os.fdopen(handle, "wb", buffering=0) as file:
-            write_all(file, data)
-        if time_us is not None:
-            os.utime(part, ns=(time_us * 1000, time_us * 1000))
-        part.chmod(0o666 & ~_umask())
-        os.replace(part, path)
+        with _named(path):
+            with os.fdopen(handle, "wb", buffering=0) as file:
+                write_all(file, data)
+            if time_us is not None:
+                os.utime(part, ns=(time_us * 1000, time_us * 1000))
+            part.chmod(0o666 & ~_umask())
+            os.replace(part, path)
     except BaseException:
         part.unlink(missing_ok=True)
         raise
+
+
+def _part_of(path: Path) -> tuple[int, Path]:
+    """Make a file beside `path` that is to become it: its descriptor and name."""
+    with _named(path):
+        handle, name = tempfile.mkstemp(prefix=f".{path.name[:50]}.", dir=path.parent)
+        return handle, Path(name)
+
+
+@contextmanager
+def _named(path: Path | None) -> Iterator[None]:
+    """Have an error name what was asked for, not the part that becomes it; None: a pipe."""
+    try:
+        yield
+    except OSError as error:
+        if path is None:
+            raise
+        raise OSError(error.errno, error.strerror or str(error), str(path)) from error
 
 
 def write_all(file: IO[bytes], data: Iterable[bytes]) -> None:

@@ -113,8 +113,9 @@ class LazyGroup(click.Group):
         except BrokenPipeError:
             _leave_quietly()
         except OSError as error:
-            place = f" {error.filename}" if error.filename else ""
-            raise Failure(f"cannot use{place or ' a file'}: {error.strerror or error}") from error
+            # Files are named where they are opened; without a name it is the output.
+            what = f"use {error.filename}" if error.filename else "write the output"
+            raise Failure(f"cannot {what}: {error.strerror or error}") from error
 
 
 def _missing(name: str, module: str, error: ModuleNotFoundError) -> str:

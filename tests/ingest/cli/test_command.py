@@ -116,6 +116,18 @@ def test_output_into_a_closed_pipe_ends_without_a_word(home):
     assert process.wait(timeout=30) == 141
 
 
+@pytest.mark.parametrize("args", [("logs", "big"), ("runs",), ("search", "line", "--count")])
+def test_an_output_that_is_full_is_told(home, args):
+    environment = {**os.environ, "LOGHAUL_HOME": str(home)}
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            [*LOGHAUL, *args], env=environment, stdout=full, stderr=subprocess.PIPE, timeout=60
+        )
+
+    said = b"loghaul: cannot write the output: No space left on device\n"
+    assert (done.returncode, done.stderr) == (1, said)
+
+
 @pytest.mark.parametrize(
     ("args", "code"),
     [

@@ -283,6 +283,32 @@ def test_download_writes_one_file_a_folder_or_a_zip(shelf, call, tmp_path, monke
     assert call("download", "latest", "--zip", "a", "-d", "b").code == 2
 
 
+@pytest.mark.parametrize(
+    ("args", "reason"),
+    [
+        (("70_driver_log.txt", "-o", "none/x"), "No such file"),
+        (("70_driver_log.txt", "-o", "folder"), "directory"),
+        (("--zip", "none/x"), "No such file"),
+        (("--zip", "folder"), "directory"),
+        (("-d", "file"), "exists"),
+    ],
+)
+def test_a_place_that_cannot_be_written_is_named_as_it_was_given(
+    shelf, call, tmp_path, monkeypatch, args, reason
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").touch()
+    shelf.stream([(b"out\n", 1)])
+
+    done = call("download", "latest", *args)
+
+    assert (done.code, done.out) == (1, b"")
+    assert f"cannot use {args[-1]}: " in done.err
+    assert reason in done.err
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["file", "folder"]
+
+
 def test_a_digest_that_differs_is_an_error_that_names_the_file(shelf, call, tmp_path):
     shelf.stream([(b"out\n", 1)], sha256="0" * 64)
     done = call("download", "latest", "-d", str(tmp_path / "d"))
