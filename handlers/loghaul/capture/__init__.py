@@ -28,6 +28,8 @@ Choices, where a user could expect one or the other
   streams; later bytes still reach the terminal, but belong to no run.
 - A keyboard's signals reach CMD from the kernel and are not doubled; those sent by a process to the
   guard are passed on. A process that signals the whole group is not told apart: CMD gets two.
+- A new window size: the kernel tells CMD before its ptys have that size, so it is told again when
+  they have. It looks twice, the second time at what is true.
 - The pump is in a session of its own: Ctrl-C and `kill -9 -PGID` do not hit it, and what the kernel
   had accepted is still kept.
 """
