@@ -129,11 +129,14 @@ def test_ctrl_c_reaches_the_command_once_and_its_last_words_are_seen():
 def test_a_new_window_size_is_followed():
     script = (
         "import os, signal, time\n"
-        "said = lambda *_: print('now', os.get_terminal_size(1).columns, flush=True)\n"
-        "signal.signal(signal.SIGWINCH, said)\n"
+        "told = []\n"
+        "def tell(*_):\n"
+        "    told.append(os.get_terminal_size(1).columns)\n"
+        "    os.write(1, b'now %d\\n' % told[-1])\n"  # it may come amid a print
+        "signal.signal(signal.SIGWINCH, tell)\n"
         "print('ready', flush=True)\n"
-        "until = time.monotonic() + 0.7\n"
-        "while time.monotonic() < until: time.sleep(0.05)\n"
+        "until = time.monotonic() + 10\n"
+        "while told[-1:] != [66] and time.monotonic() < until: time.sleep(0.01)\n"
     )
 
     seen, _ = drive(
@@ -141,7 +144,7 @@ def test_a_new_window_size_is_followed():
         [(b"ready", lambda screen: resize(screen, 50, 66))],
     )
 
-    assert b"now 66" in seen
+    assert seen.endswith(b"now 66\r\n")
 
 
 def test_ctrl_z_stops_the_job_and_fg_goes_on():
