@@ -1,10 +1,17 @@
 """What all tests share: the flag for slow rounds, and a clean environment."""
 
+import atexit
 import os
+import shutil
+import tempfile
 
 import pytest
 
 pytest_plugins = ["engines"]
+
+# What a handler of a test that failed says when this process ends goes there too.
+os.environ["LOGHAUL_HOME"] = tempfile.mkdtemp(prefix="loghaul-tests-")
+atexit.register(shutil.rmtree, os.environ["LOGHAUL_HOME"], ignore_errors=True)
 
 
 def pytest_addoption(parser):

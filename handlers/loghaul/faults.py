@@ -97,10 +97,11 @@ def fatal() -> dict[str, Any]:
     Recorded now, if the user's own excepthook kept it from us.
     """
     last: Optional[BaseException] = getattr(sys, "last_value", None)
+    trace = getattr(sys, "last_traceback", None)
     interactive = hasattr(sys, "ps1") or sys.flags.interactive
-    if last is not None and last is not _seen["error"] and not interactive:
+    if last is not None and last is not _seen["error"] and not (interactive or _caught(trace)):
         _seen["interrupted"] = type(last) is KeyboardInterrupt
-        _record_fatal(last, getattr(sys, "last_traceback", None))
+        _record_fatal(last, trace)
     if _seen["error"] is None:
         return {}
     from loghaul import event
@@ -112,6 +113,11 @@ def fatal() -> dict[str, Any]:
         "error.type": found["error.type"],
         "error.message": found["error.message"][:4096],
     }
+
+
+def _caught(trace: Any) -> bool:
+    """Return whether somebody caught it: consoles and test runners leave it for a debugger too."""
+    return trace is not None and trace.tb_frame.f_back is not None
 
 
 def record(

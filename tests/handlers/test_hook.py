@@ -307,6 +307,35 @@ def test_an_excepthook_of_the_script_keeps_nothing_from_us(run) -> None:
     assert done.writers[0]["ends"][0].detail["error.message"] == "kept"
 
 
+@pythons
+def test_what_a_hook_of_the_script_swallows_far_below_is_kept(run, python) -> None:
+    script = """
+        import sys
+        sys.excepthook = lambda *a: None
+        def fail(): raise ValueError("kept")
+        def call(): fail()
+        call()
+    """
+    done = run(script, python=python)
+    assert (done.code, done.messages) == (1, ["Uncaught exception: ValueError: kept"])
+
+
+@pythons
+def test_an_exception_that_was_caught_and_left_for_a_debugger_is_not_uncaught(run, python) -> None:
+    script = """
+        import logging, sys
+        def fail(): raise ValueError("caught")
+        try:
+            fail()
+        except ValueError as error:  # as pytest and the consoles of Python do
+            sys.last_value, sys.last_traceback = error, error.__traceback__.tb_next
+        logging.warning("went on")
+    """
+    done = run(script, python=python)
+    assert (done.code, done.messages) == (0, ["went on"])
+    assert "error.type" not in done.writers[0]["ends"][0].detail
+
+
 @pytest.mark.parametrize("flag", ["-S", "-I", "-E"])
 def test_an_isolated_python_simply_has_no_hook(run, flag) -> None:
     done = run("import logging; logging.error('x')", flag)
