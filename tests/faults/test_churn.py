@@ -26,8 +26,8 @@ def test_the_ledger_balances_while_partitions_move_every_few_seconds(field, seco
     workers = [name for name in field.children if name != "ship"]
     until = time.monotonic() + seconds
     while time.monotonic() < until:
-        # One that leaves in order is missed at once; for one that is killed the whole group waits to
-        # the end of its session, 45 s: with many of them nothing would move any more.
+        # One that leaves in order is missed at once; for one that is killed the whole group waits
+        # to the end of its session, 45 s: with many of them nothing would move any more.
         number = signal.SIGTERM if field.random.random() < 0.97 else signal.SIGKILL
         field.replace(field.random.choice(workers), number)
         field.write(field.random.randint(2, 10), pause_seconds=0.4)
