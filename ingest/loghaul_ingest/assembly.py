@@ -101,6 +101,7 @@ class Stream:
         self.version = 0
         self.accounted = (0, 0)
         self._flying: dict[int, Sequence[Block]] = {}
+        self._flying_bytes = 0
         self._heads: dict[int, Beginning] = {}
         self._sent_version = self._durable_version = 0
         self._seal, self._limits = seal, limits
@@ -279,6 +280,7 @@ class Stream:
     def depart(self, number: int, blocks: Sequence[Block], version: int) -> None:
         """A batch with these blocks, and facts of that version (0: none), is on its way."""
         self._flying[number] = blocks
+        self._flying_bytes += sum(len(block.data) for block in blocks)
         self._sent_version = max(self._sent_version, version)
 
     def arrive(
@@ -287,6 +289,7 @@ class Stream:
         """It is durable but for the conflicts; return the blocks that were not written."""
         lost = []
         for block in self._flying.pop(number, ()):
+            self._flying_bytes -= len(block.data)
             if block.head.key in conflicts:
                 lost.append(block)
                 continue
@@ -346,5 +349,4 @@ class Stream:
         growing = sum(g.length for g in self.growing)
         held = sum(len(piece.data) for piece in self.waiting) + growing
         held += sum(len(block.data) for block in self.sealed)
-        held += sum(len(b.data) for batch in self._flying.values() for b in batch)
-        return growing, held
+        return growing, held + self._flying_bytes

@@ -7,21 +7,19 @@ found a second later. A `\\n` that comes after all is an empty line of its own, 
 blocks are never merged (`compaction`). What has no end is cut by size or age as it stands, and the
 next block is told how the event began.
 
-No loop over lines: 256 of them are skipped by one compiled expression.
+No loop over lines: where the 256th of them ends is a few calls into C.
 """
 
 from __future__ import annotations
 
-import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
-from functools import cache
 from itertools import accumulate
 from typing import NamedTuple
 
 from loghaul.chunk import BLOB, TEXT, Mark
 from loghaul_ingest.block import MAX_AGE_SECONDS, MAX_BYTES, MAX_HEAD_BYTES, MAX_LINES
-from loghaul_ingest.lines import last_end
+from loghaul_ingest.lines import last_end, nth_end
 
 
 class Limits(NamedTuple):
@@ -169,28 +167,13 @@ class Growing:
         if self.kind == BLOB:
             return at + size if enough else None
         end = _decided(data, self.kind, min(at + size, len(data)))
-        if full := self._full(data, at, end):
-            return full
+        full = nth_end(data[at:end], self.kind, self.limits.block_lines, more=False)
+        if full > 0:
+            return at + full
         if not enough:
             return None
         whole = last_end(data[at:end], self.kind, more=False)
         return at + whole if whole else end
-
-    def _full(self, data: bytes, at: int, end: int) -> int:
-        """Return where at most as many events as a block may have end; 0: fewer do."""
-        lines = self.limits.block_lines
-        newlines = _newlines(lines).match(data, at, end)
-        stop = newlines.end() if newlines else end
-        states = 0
-        if self.kind == TEXT and data.find(b"\r", at, stop) >= 0:
-            states = data.count(b"\r", at, stop)
-            if states >= lines // 2:
-                states -= data.count(b"\r\n", at, stop)
-        if states:
-            # Skipping newlines alone is five times as fast: some fewer of them leave room enough.
-            some = _newlines(lines - states) if newlines and states < lines // 2 else _events(lines)
-            newlines = some.match(data, at, stop)
-        return newlines.end() if newlines else 0
 
     def _cut(self, data: bytes, at: int, end: int, ended: bool = False) -> Cut:
         piece = data[at:end]
@@ -240,18 +223,6 @@ def behind(head: Beginning, data: bytes, marks: Sequence[Mark], kind: str) -> Be
     index = min(bisect_right(ends, whole), len(marks) - 1)
     time_us = marks[index].time_us if marks else 0
     return Beginning(data[whole : whole + MAX_HEAD_BYTES], len(data) - whole, time_us)
-
-
-@cache
-def _newlines(count: int) -> re.Pattern[bytes]:
-    """Matches that many lines, and never looks back."""
-    return re.compile(rb"(?:[^\n]*+\n){%d}+" % count)
-
-
-@cache
-def _events(count: int) -> re.Pattern[bytes]:
-    """The same for events of a text stream."""
-    return re.compile(rb"(?:[^\n\r]*+(?:\r\n|[\n\r])){%d}+" % count)
 
 
 def _decided(data: bytes, kind: str, end: int) -> int:

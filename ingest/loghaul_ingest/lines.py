@@ -69,14 +69,15 @@ def nth_end(data: bytes, kind: str, nth: int, start: int = 0, more: bool = True)
 
     `start` is behind an event, or anywhere within one.
     """
-    rest = data[start:] if start else data
-    if kind == TEXT and b"\r" in rest:
-        found = ends(rest, kind, more)
-        return start + found[nth - 1] if len(found) >= nth else -1
     if kind not in (TEXT, EVENTS):
         return -1
+    rest = data[start:] if start else data
+    if kind == TEXT and b"\r" in rest:
+        if more and rest.endswith(b"\r"):
+            rest = rest[:-1]
+        rest = _STATE.sub(b"\n", rest)
     pieces = rest.split(b"\n", nth)
-    return len(data) - len(pieces[nth]) if len(pieces) > nth else -1
+    return start + len(rest) - len(pieces[nth]) if len(pieces) > nth else -1
 
 
 def last_end(data: bytes, kind: str, more: bool = True, start: int = 0) -> int:

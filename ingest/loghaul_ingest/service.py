@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict
@@ -19,6 +20,9 @@ from loghaul_ingest.watch import Watch
 
 #: Between reports of what was done, while something is.
 REPORT_SECONDS = 60.0
+#: A thread that writes asks for the interpreter some times per block; with Python's 5 ms it would
+#: wait for that longer than it writes.
+SWITCH_SECONDS = 0.0005
 
 
 class Service:
@@ -36,6 +40,7 @@ class Service:
         closes: Sequence[Callable[[], Awaitable[None]]],
         watch: Watch | None = None,
     ) -> None:
+        sys.setswitchinterval(SWITCH_SECONDS)
         self.worker = worker
         self._note, self._closes = note, closes
         self._retention = Retention(settings, note)

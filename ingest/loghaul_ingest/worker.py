@@ -15,7 +15,6 @@ import asyncio
 import fcntl
 import json
 import os
-import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -42,9 +41,6 @@ QUIET_SECONDS = 5.0
 STUCK_SECONDS = 10.0
 #: How long `once` merges small blocks at its end.
 COMPACT_SECONDS = 10.0
-#: The thread that writes asks for the interpreter some times per block; with Python's 5 ms it would
-#: wait for that longer than it writes.
-SWITCH_SECONDS = 0.0005
 
 
 class Busy(IngestError):
@@ -176,7 +172,6 @@ class _Home:
         self, settings: Settings, ours: Callable[[], bool], watch: Watch | None = None
     ) -> None:
         """`ours` tells whether the lock is still that of the home."""
-        sys.setswitchinterval(SWITCH_SECONDS)
         folder = settings.home / "worker"
         self._ours = ours
         note = Journal(folder / "log")

@@ -75,7 +75,7 @@ def _words(found: bytes) -> bytes:
     Costs this process 1.6 CPU seconds per million lines, and saves OpenSearch 4 of 10 and the
     network half of the bytes (measured).
     """
-    return b" ".join(set(found.translate(_WORDS).split()))
+    return b" ".join(set(found.split())).translate(_WORDS)
 
 
 def _small(block: Block) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Sequence
-from itertools import groupby
+from itertools import chain, groupby
 
 from loghaul_ingest.block import Block, BlockKey, Facts
 from loghaul_ingest.stores import totals
@@ -74,10 +74,25 @@ def insert(connection: sqlite3.Connection, items: Sequence[tuple[int, Packed]]) 
         )
         contents.append((block_id, data, marks))
         words.append((block_id, text))
-    connection.executemany("INSERT INTO blocks VALUES (?,?,?,?,?,?,?,?,?,?,?)", heads)
-    connection.executemany("INSERT INTO content VALUES (?,?,?)", contents)
-    connection.executemany("INSERT INTO words (rowid, terms) VALUES (?,?)", words)
+    _insert_many(connection, "blocks", heads)
+    _insert_many(connection, "content", contents)
+    _insert_many(connection, "words (rowid, terms)", words)
     connection.execute("UPDATE meta SET value = ? WHERE name = 'last_id'", (last + len(items),))
+
+
+def _insert_many(
+    connection: sqlite3.Connection, table: str, rows: Sequence[Sequence[object]]
+) -> None:
+    """Insert rows of equal length, many per statement.
+
+    SQLite works without the interpreter for the length of a statement: with one per row this thread
+    would wait for it once per row, as long as another thread holds on to it.
+    """
+    one = f"({','.join('?' * len(rows[0]))})"
+    for start in range(0, len(rows), 64):
+        part = rows[start : start + 64]
+        values = ",".join([one] * len(part))
+        connection.execute(f"INSERT INTO {table} VALUES {values}", list(chain.from_iterable(part)))
 
 
 def _place(one: Packed) -> tuple[object, int]:
