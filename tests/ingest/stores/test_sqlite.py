@@ -70,6 +70,21 @@ def folder(tmp_path):
     return layout.Layout(tmp_path / "store")
 
 
+@pytest.mark.parametrize("count", [1, 63, 64, 65, 200])
+def test_a_batch_of_any_number_of_blocks_is_stored_and_found_whole(tmp_path, count):
+    dsn = f"sqlite://{tmp_path}/store"
+    lines = [b"line number%d\n" % number for number in range(count)]
+    do(written(dsn, Batch(blocks_of("run", lines), [facts("run")])))
+    reader = open_reader(dsn)
+    heads = list(reader.heads(key("run")))
+    stored = list(reader.load([head.key for head in heads]))
+    assert [one.data for one in stored] == lines
+    for number in (0, count - 1):
+        (found,) = reader.candidates(Word(b"number%d" % number), runs=["run"])
+        assert found.offset == heads[number].offset
+    reader.close()
+
+
 def overwrite(path, offset, data):
     with open(path, "r+b") as file:
         file.seek(offset)

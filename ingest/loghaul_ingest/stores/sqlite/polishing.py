@@ -15,6 +15,7 @@ from loghaul_ingest.stores.sqlite.blocks import StreamBlocks
 from loghaul_ingest.stores.sqlite.codec import Codec
 from loghaul_ingest.stores.sqlite.database import create_index
 from loghaul_ingest.stores.sqlite.rows import HEAD, has_ended, head_of, stream_facts
+from loghaul_ingest.stores.sqlite.storing import insert_rows
 from loghaul_ingest.stores.sqlite.terms import terms
 
 #: Raw bytes indexed in one step; index pages joined; pages given back.
@@ -78,7 +79,7 @@ def _rebuild(connection: sqlite3.Connection, run: str, codec: Codec, done: int) 
         texts.append((row[0], _text(connection, row[1], facts[row[1]], row[2:], codec)))
         size += row[3]
         done = row[0]
-    connection.executemany("INSERT INTO words_new (rowid, terms) VALUES (?, ?)", texts)
+    insert_rows(connection, "words_new (rowid, terms)", texts)
     if len(texts) < len(rows) or len(rows) == 1000:
         return Task(REBUILD, done)
     connection.execute("DROP TABLE words")

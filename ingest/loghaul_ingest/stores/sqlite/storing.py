@@ -12,6 +12,9 @@ from loghaul_ingest.stores.sqlite.codec import Codec, pack_levels, unpack_levels
 from loghaul_ingest.stores.sqlite.rows import put_stream, stream_number
 from loghaul_ingest.stores.sqlite.terms import terms
 
+#: Rows per statement: with 11 columns fewer values than any SQLite takes.
+_ROWS = 64
+
 #: A block as its columns: (block, data, marks, terms), packed before the lock is taken.
 Packed = tuple[Block, bytes, bytes, str]
 
@@ -74,24 +77,23 @@ def insert(connection: sqlite3.Connection, items: Sequence[tuple[int, Packed]]) 
         )
         contents.append((block_id, data, marks))
         words.append((block_id, text))
-    _insert_many(connection, "blocks", heads)
-    _insert_many(connection, "content", contents)
-    _insert_many(connection, "words (rowid, terms)", words)
+    insert_rows(connection, "blocks", heads)
+    insert_rows(connection, "content", contents)
+    insert_rows(connection, "words (rowid, terms)", words)
     connection.execute("UPDATE meta SET value = ? WHERE name = 'last_id'", (last + len(items),))
 
 
-def _insert_many(
+def insert_rows(
     connection: sqlite3.Connection, table: str, rows: Sequence[Sequence[object]]
 ) -> None:
-    """Insert rows of equal length, many per statement.
+    """Insert rows of equal length, of which there may be none, many per statement.
 
     SQLite works without the interpreter for the length of a statement: with one per row this thread
     would wait for it once per row, as long as another thread holds on to it.
     """
-    one = f"({','.join('?' * len(rows[0]))})"
-    for start in range(0, len(rows), 64):
-        part = rows[start : start + 64]
-        values = ",".join([one] * len(part))
+    for start in range(0, len(rows), _ROWS):
+        part = rows[start : start + _ROWS]
+        values = ",".join([f"({','.join('?' * len(part[0]))})"] * len(part))
         connection.execute(f"INSERT INTO {table} VALUES {values}", list(chain.from_iterable(part)))
 
 
