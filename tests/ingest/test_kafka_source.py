@@ -130,6 +130,21 @@ def test_offsets_that_jump_are_a_loss_only_where_the_topic_begins_behind_them(be
     assert bench.notes.count("records expired unread") == 1
 
 
+def test_where_nothing_was_committed_all_that_the_topic_has_no_more_is_a_loss(bench):
+    """A commit may have been lost with its coordinator; what was stored all the same is no gap."""
+
+    async def story():
+        bench.assign(0, 1)
+        bench.consumer.committed_at = {0: None, 1: None}
+        bench.consumer.begin = {0: 0, 1: 9}
+        bench.consumer.give(0, 0)
+        bench.consumer.give(1, 9)
+        return await bench.fetch()
+
+    events = asyncio.run(story())
+    assert [event.partition.name for event in events if isinstance(event, Lost)] == ["logs/1"]
+
+
 def test_while_the_store_is_slow_no_record_comes_and_the_group_sees_us_alive(bench):
     async def story():
         bench.assign(0)

@@ -303,8 +303,9 @@ class KafkaSource:
         place = self._place(partition)
         with contextlib.suppress(Exception):
             if expected < 0:
+                # Nothing committed: nobody has read it, or who did could not say so.
                 committed = await asyncio.wait_for(self._consumer.committed(place), ADMIN_SECONDS)
-                expected = offset if committed is None else committed
+                expected = committed or 0
             if offset > expected:
                 begin = await asyncio.wait_for(
                     self._consumer.beginning_offsets([place]), ADMIN_SECONDS
