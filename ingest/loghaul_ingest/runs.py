@@ -42,7 +42,12 @@ class _Life(NamedTuple):
 
 
 def attempts(streams: Sequence[StreamRow]) -> dict[str, int]:
-    """Return the attempt of each writer, from 1.
+    """Return the attempt of each writer, from 1: `attempts_of` rows."""
+    return attempts_of([row.facts for row in streams])
+
+
+def attempts_of(streams: Sequence[Facts]) -> dict[str, int]:
+    """Return the attempt of each writer of a run, from 1, by the facts of all its streams.
 
     One that was given ("run.attempt") stands, for a child of that writer too. The others are
     numbered by time: writers whose lives overlap share an attempt; one that starts when all before
@@ -80,7 +85,8 @@ def summarise(streams: Sequence[StreamRow], now_us: int | None = None) -> RunRow
     """
     if not streams:
         raise ValueError("a run has at least one stream")
-    lives, numbers = _lives(streams), attempts(streams)
+    facts = [row.facts for row in streams]
+    lives, numbers = _lives(facts), attempts_of(facts)
     latest = max(numbers.values())
     last = [life for life in lives.values() if numbers[life.writer] == latest]
     leading = [life for life in last if life.leads]
@@ -110,16 +116,17 @@ def summarise(streams: Sequence[StreamRow], now_us: int | None = None) -> RunRow
 def is_awaited(streams: Sequence[StreamRow]) -> bool:
     """Return whether somebody still writes to a run who will tell of its end; a collector of
     others' records never does."""
-    return any(life.ended is None and not life.collected for life in _lives(streams).values())
+    lives = _lives(row.facts for row in streams)
+    return any(life.ended is None and not life.collected for life in lives.values())
 
 
 _FOREVER = 1 << 62
 
 
-def _lives(streams: Iterable[StreamRow]) -> dict[str, _Life]:
+def _lives(streams: Iterable[Facts]) -> dict[str, _Life]:
     grouped: dict[str, list[Facts]] = {}
-    for row in streams:
-        grouped.setdefault(row.facts.stream.writer, []).append(row.facts)
+    for facts in streams:
+        grouped.setdefault(facts.stream.writer, []).append(facts)
     return {writer: _life(writer, facts) for writer, facts in grouped.items()}
 
 
@@ -158,11 +165,11 @@ def _status(lives: Sequence[_Life]) -> str:
     return next((status for status in _WORST_FIRST if status in found), "completed")
 
 
-def _parents(streams: Iterable[StreamRow]) -> dict[str, str]:
+def _parents(streams: Iterable[Facts]) -> dict[str, str]:
     return {
-        row.facts.stream.writer: str(row.facts.common["parent"])
-        for row in streams
-        if row.facts.common.get("parent")
+        facts.stream.writer: str(facts.common["parent"])
+        for facts in streams
+        if facts.common.get("parent")
     }
 
 

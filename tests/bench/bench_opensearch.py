@@ -80,8 +80,8 @@ class Node:
             command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True
         ).stdout
 
-    def stop(self) -> None:
-        self._services("stop", "opensearch", "--forget")
+    def stop(self, forget: bool = True) -> None:
+        self._services("stop", "opensearch", *(["--forget"] if forget else []))
 
     def ask(self, method: str, path: str, body: object = None) -> dict:
         connection = http.client.HTTPConnection(self.place, timeout=300)

@@ -139,6 +139,7 @@ class Equal(StreamTest):
 def test_an_empty_store_answers_everything_with_nothing(store):
     assert store.reader.runs() == [] or store.reader.runs() == ()
     assert list(store.reader.streams("none")) == []
+    assert (store.reader.facts([]), store.reader.facts(["none"])) == ({}, {})
     assert list(store.reader.heads(key())) == []
     assert list(store.reader.load([BlockKey(key(), 0)])) == []
     assert store.candidates(EVERY) == []
@@ -302,6 +303,22 @@ def test_streams_come_by_start_writer_and_name(store):
     assert [row.facts.stream for row in store.reader.streams("run-1")] == [beside, early, late]
 
 
+def test_facts_of_several_runs_are_those_of_their_streams(store):
+    for run in ("run-1", "run-2", "run-3"):
+        for number in (2, 1):
+            stream = key(f"out{number}", run, f"{number}" * 32)
+            store.write(chain([b"x\n"] * 2, stream), [facts(stream, common={"run.id": run})])
+    ended = facts(key("out1", "run-2", "1" * 32), end=End(6, 99, "exit", None, {}))
+    store.write([], [replace(ended, gaps=(Gap(4, 2, "lost"),))])
+
+    found = store.reader.facts(iter(["run-3", "none", "run-2", "run-3"]))
+
+    assert set(found) == {"run-2", "run-3"}
+    for run, streams in found.items():
+        assert list(streams) == [row.facts for row in store.reader.streams(run)]
+    assert found["run-2"][0].end.length == 6
+
+
 HOSTILE = [
     "../../etc/passwd",
     "..",
@@ -328,6 +345,7 @@ def test_hostile_names_are_names_like_any_other(store, tmp_path):
     for number, name in enumerate(HOSTILE):
         assert store.bytes_of(key(name, run=name)) == b"number %d\n" % number
         assert store.reader.streams(name)[0].facts.common["any"] == name
+        assert store.reader.facts([name])[name][0].common["any"] == name
     assert {row.run for row in store.reader.runs()} == set(HOSTILE)
     assert {head.stream.run for head in store.candidates(EVERY)} == set(HOSTILE)
     assert [entry for entry in tmp_path.iterdir() if not entry.name.startswith("store")] == []
@@ -771,6 +789,7 @@ def test_a_deleted_run_is_gone_and_stays_gone(store):
 
     assert [row.run for row in store.reader.runs()] == ["other"]
     assert list(store.reader.streams("run-1")) == []
+    assert set(store.reader.facts(["run-1", "other"])) == {"other"}
     assert store.candidates(EVERY, runs=["run-1"]) == []
     assert list(store.reader.load([BlockKey(key(), 0)])) == []
     assert store.extent(key()) is None
@@ -800,6 +819,7 @@ def test_a_run_begun_again_after_its_deletion_lives_and_what_was_deleted_does_no
     (run,) = store.reader.runs()
     assert (run.run, run.lines, run.started) == ("run-1", 1, LATER)
     assert [row.facts.stream for row in store.reader.streams("run-1")] == [NEW]
+    assert [one.stream for one in store.reader.facts(["run-1"])["run-1"]] == [NEW]
     assert [head.stream for head in store.candidates(EVERY)] == [NEW]
     assert [head.stream for head in store.candidates(EVERY, runs=["run-1"])] == [NEW]
     assert set(store.reader.tally(None, None, None, SECOND)) == {NEW}

@@ -104,7 +104,7 @@ class _Tolerant:
     def __init__(self, reader: Reader) -> None:
         self.damage: StoreDamaged | None = None
         self._reader = reader
-        self.runs, self.streams = reader.runs, reader.streams
+        self.runs, self.streams, self.facts = reader.runs, reader.streams, reader.facts
         self.heads, self.load = reader.heads, reader.load
         self.tally, self.sizes, self.close = reader.tally, reader.sizes, reader.close
 

@@ -67,11 +67,9 @@ class _InFiles:
 
     def _files(self) -> dict[File, dict[StreamKey, list[Head]]]:
         files: dict[File, dict[StreamKey, list[Head]]] = {}
-        for head in self._reader.candidates(propose(self._tree), self._request.runs):
-            bound = self._catalog.of(head)
-            if bound.matcher is None:
-                continue
-            key, facts = head.stream, bound.facts
+        heads = self._reader.candidates(propose(self._tree), self._request.runs)
+        for head in self._catalog.among(heads):
+            key, facts = head.stream, self._catalog.of(head).facts
             path = str(facts.common.get("log.file.path", key.stream))
             file = (key.run, facts.started, key.writer, path)
             files.setdefault(file, {}).setdefault(key, []).append(head)
@@ -81,7 +79,8 @@ class _InFiles:
         given = Given()
         behind = self._read.get(heads[0].stream.stream, -1)
         ordered = iter(sorted(heads, key=lambda head: head.offset))
-        for stored in load(self._reader, ordered, lambda head: head.end > behind):
+        unread = (head for head in ordered if head.end > behind)
+        for stored in load(self._reader, unread, self._catalog.wanted):
             bound = self._catalog.of(stored.head)
             if bound.matcher is None:
                 continue

@@ -19,23 +19,30 @@ from loghaul_ingest.lines import Span
 from loghaul_ingest.stores.base import Reader, Stored
 from loghaul_ingest.view import View
 
-_FIRST, _LARGEST = 2, 64
+FIRST, LARGEST = 2, 64
 
 
-def load(reader: Reader, heads: Iterator[Head], wanted: Callable[[Head], bool]) -> Iterator[Stored]:
+def load(
+    reader: Reader,
+    heads: Iterator[Head],
+    wanted: Callable[[Sequence[Head]], Sequence[Head]],
+    needed: Callable[[int], int] = lambda read: read + FIRST,
+) -> Iterator[Stored]:
     """Yield the blocks of `heads` in their order; those that vanished, as what they became.
 
-    wanted    False for a block that need not be read
-    Batches grow, so that the first few blocks come at once and many come fast.
+    wanted    those of some blocks that have to be read
+    needed    how many more there should be, behind so many. Batches follow it within bounds: they
+              double where it says nothing, so that the first few blocks come at once and many fast
     """
-    size = _FIRST
-    while batch := list(islice(filter(wanted, heads), size)):
-        yield from _loaded(reader, batch)
-        size = min(size * 2, _LARGEST)
+    size, read = FIRST, 0
+    while batch := list(islice(heads, size)):
+        yield from _loaded(reader, wanted(batch))
+        read += len(batch)
+        size = min(max(needed(read), FIRST), LARGEST)
 
 
 def _loaded(reader: Reader, heads: Sequence[Head]) -> list[Stored]:
-    found = list(reader.load([head.key for head in heads]))
+    found = list(reader.load([head.key for head in heads])) if heads else []
     if len(found) == len(heads):
         return found
     by_key = {stored.head.key: stored for stored in found}

@@ -20,7 +20,7 @@ from loghaul_ingest.query import tree as nodes
 from loghaul_ingest.query.propose import propose
 from loghaul_ingest.search.catalog import Catalog
 from loghaul_ingest.search.context import around
-from loghaul_ingest.search.loading import Given, fresh, load
+from loghaul_ingest.search.loading import FIRST, Given, fresh, load
 from loghaul_ingest.search.request import NEWEST, Hit, Page, Request, place_of, written
 from loghaul_ingest.stores.base import Reader
 from loghaul_ingest.view import View, open_view
@@ -87,7 +87,7 @@ class _Newest:
     def run(self) -> tuple[list[Found], int | None]:
         """Return the hits, newest first; and the time down to which all is certain, if cut off."""
         given, reached = Given(), None
-        for stored in load(self._reader, self._heads(), self._wanted):
+        for stored in load(self._reader, self._heads(), self._catalog.wanted, self._needed):
             if self._done(stored.head):
                 self.more = True
                 continue
@@ -119,8 +119,12 @@ class _Newest:
                 return
             yield head
 
-    def _wanted(self, head: Head) -> bool:
-        return self._catalog.of(head).matcher is not None
+    def _needed(self, read: int) -> int:
+        """How many more blocks would fill the page if they held as many hits as those read."""
+        missing = self._limit - len(self._best)
+        if not missing:
+            return read + FIRST
+        return 8 * read if not self._best else -(-missing * read // len(self._best))
 
     def _done(self, head: Head) -> bool:
         """Whether no hit of a block can be better than the worst of a full page."""

@@ -129,7 +129,7 @@ class Walk:
     def matched(self) -> Iterator[Matched]:
         """Yield the blocks that have to be read, newest first."""
         given, read, last = Given(), 0, time.monotonic()
-        for stored in load(self._reader, self._heads(), self._wanted):
+        for stored in load(self._reader, self._heads(), self._catalog.wanted):
             now = time.monotonic()
             if self._watch is not None and now - last > _EVERY_SECONDS:
                 last = now
@@ -180,9 +180,6 @@ class Walk:
             bound.matcher is None or key in self._tallied
             for key, bound in self._catalog.all(()).items()
         )
-
-    def _wanted(self, head: Head) -> bool:
-        return self._catalog.of(head).matcher is not None
 
 
 def _may_be_counted(tree: nodes.Tree) -> bool:

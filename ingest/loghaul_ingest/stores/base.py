@@ -151,6 +151,15 @@ class Reader(Protocol):
         """The streams of a run, by start of the writer, writer and name. Unknown run: ()."""
         ...
 
+    def facts(self, runs: Iterable[str]) -> Mapping[str, Sequence[Facts]]:
+        """The facts of the streams of several runs, each in the order of `streams`.
+
+        As `streams` tells them, but asked for at once and without totals; so gaps are as they were
+        declared, though late bytes may have filled some. Unknown runs are left out; of a damaged
+        one StoreDamaged is raised.
+        """
+        ...
+
     def heads(self, stream: StreamKey, start: int = 0, end: int | None = None) -> Iterator[Head]:
         """Blocks of a stream that hold a byte of [start, end), by offset. Unknown stream: none.
 

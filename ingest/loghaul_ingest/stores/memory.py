@@ -188,6 +188,15 @@ class MemoryReader:
             rows = [_row(found) for found in self._store.runs.get(run, {}).values()]
         return sorted(rows, key=totals.by_start)
 
+    def facts(self, runs: Iterable[str]) -> Mapping[str, Sequence[Facts]]:
+        """See `base.Reader`."""
+        with self._store.lock:
+            known = {run: self._store.runs[run] for run in runs if run in self._store.runs}
+            return {
+                run: sorted((one.facts for one in found.values()), key=totals.facts_by_start)
+                for run, found in known.items()
+            }
+
     def heads(self, stream: StreamKey, start: int = 0, end: int | None = None) -> Iterator[Head]:
         """See `base.Reader`."""
         with self._store.lock:

@@ -93,7 +93,12 @@ def open_gaps(gaps: Sequence[Gap], missing: Sequence[Span]) -> tuple[Gap, ...]:
 
 def by_start(row: StreamRow) -> tuple[int, str, str]:
     """Sort key of a run's streams: start of the writer, writer, name."""
-    return (row.facts.started, row.facts.stream.writer, row.facts.stream.stream)
+    return facts_by_start(row.facts)
+
+
+def facts_by_start(facts: Facts) -> tuple[int, str, str]:
+    """Sort key of their facts: the same order."""
+    return (facts.started, facts.stream.writer, facts.stream.stream)
 
 
 def newest_first(head: Head) -> tuple[int, str, str, str, int]:

@@ -113,6 +113,8 @@ def test_a_damaged_run_is_named_and_the_others_go_on(store, folder, damage):
 
     with pytest.raises(StoreDamaged, match=path.name):
         reader.streams("bad")
+    with pytest.raises(StoreDamaged, match=path.name):
+        reader.facts(["good", "bad"])
     assert len(list(reader.candidates(EVERY, runs=["good"]))) == 50
     assert {row.run: row.status for row in reader.runs()}["good"] == "lost"
     assert "damaged" in {row.status for row in reader.runs()}

@@ -69,6 +69,17 @@ class OpenSearchReader:
         self._freshen()
         return sorted(self._rows([run]), key=totals.by_start)
 
+    def facts(self, runs: Iterable[str]) -> Mapping[str, Sequence[Facts]]:
+        """See `base.Reader`."""
+        self._freshen()
+        wanted = list(dict.fromkeys(runs))
+        found: dict[str, list[Facts]] = {}
+        for row in self._facts(wanted) if wanted else ():
+            found.setdefault(row.facts.stream.run, []).append(row.facts)
+        return {
+            run: sorted(found[run], key=totals.facts_by_start) for run in wanted if run in found
+        }
+
     def heads(self, stream: StreamKey, start: int = 0, end: int | None = None) -> Iterator[Head]:
         """See `base.Reader`."""
         self._freshen()
@@ -83,7 +94,7 @@ class OpenSearchReader:
 
     def load(self, keys: Sequence[BlockKey]) -> Iterator[Stored]:
         """See `base.Reader`."""
-        start, size = 0, _FIRST_LOAD
+        start, size = 0, _FIRST_LOAD if len(keys) > _LARGEST_LOAD else _LARGEST_LOAD
         while start < len(keys):
             yield from self._load(keys[start : start + size])
             start += size

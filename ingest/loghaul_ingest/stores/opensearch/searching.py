@@ -1,8 +1,10 @@
 """Candidates: blocks that a proposal could hold in, newest first, a page at a time.
 
-A walk reads from a point in time that OpenSearch keeps for it: blocks that are merged meanwhile are
-given as they were, and whoever loads them is told that they vanished. Where the point is lost (its
-node died, its time ran out, there are too many) the walk goes on behind the last key it gave.
+The first page is one request: most searches need no more. A walk that goes on reads from a point
+in time that OpenSearch keeps for it: from the beginning, for blocks that were merged in between may
+stand before the page's end, leaving out what the page gave. Blocks that are merged later are given
+as they were, and whoever loads them is told that they vanished. Where the point is lost (its node
+died, its time ran out, there are too many) the walk goes on behind the last key it gave.
 """
 
 from __future__ import annotations
@@ -26,7 +28,8 @@ from loghaul_ingest.stores.opensearch.names import stream_id
 from loghaul_ingest.stores.opensearch.queries import Query
 from loghaul_ingest.stores.opensearch.searches import HEADS, Hit, Search, hits_of
 
-FIRST_PAGE, LARGEST_PAGE = 32, 2048
+#: As many as a page of hits has lines: what is rare is then found by one request.
+FIRST_PAGE, LARGEST_PAGE = 128, 2048
 
 #: By greatest time; stream and offset make it unique.
 ORDER = [{"time_max": "desc"}, {"stream": "asc"}, {"offset": "desc"}]
@@ -77,14 +80,21 @@ class Walk:
 
     def heads(self, chosen: set[str] | None = None) -> Iterator[Hit]:
         """Yield the hits, newest first; of the streams in `chosen` alone, where it is given."""
-        size = FIRST_PAGE
+        for hit in self._hits():
+            if chosen is None or stream_id(hit.head.stream) in chosen:
+                yield hit
+
+    def _hits(self) -> Iterator[Hit]:
+        first = hits_of(self._search.ask(self._body(FIRST_PAGE)))
+        yield from first
+        if len(first) < FIRST_PAGE:
+            return
+        size = FIRST_PAGE * 5
         self._open()
         try:
             while True:
                 hits = self._page(size)
-                for hit in hits:
-                    if chosen is None or stream_id(hit.head.stream) in chosen:
-                        yield hit
+                yield from _not_among(hits, first) if self._after is None else hits
                 if len(hits) < size:
                     return
                 self._after = hits[-1].place
@@ -92,10 +102,14 @@ class Walk:
         finally:
             self._close()
 
-    def _page(self, size: int) -> list[Hit]:
+    def _body(self, size: int) -> dict[str, Any]:
         body: dict[str, Any] = {**HEADS, "size": size, "query": self._query, "sort": ORDER}
         if self._after is not None:
             body["search_after"] = self._after
+        return body
+
+    def _page(self, size: int) -> list[Hit]:
+        body = self._body(size)
         if self._point is not None:
             try:
                 point = {"id": self._point, "keep_alive": _KEEP}
@@ -144,9 +158,28 @@ class Walk:
             pass
 
 
-def newest_first(hit: Hit) -> tuple[int, str]:
-    """Sort key of hits of several walks."""
-    return (-hit.head.time_max, stream_id(hit.head.stream))
+def _not_among(hits: Sequence[Hit], first: Sequence[Hit]) -> Iterator[Hit]:
+    """Yield what a full first page did not give of a later one from the beginning.
+
+    What stands before the page's end now is a merged block that holds one of those given, or else
+    it is new, and a walk need not give what is newer than itself.
+    """
+    given: dict[str, list[Head]] = {}
+    for hit in first:
+        given.setdefault(stream_id(hit.head.stream), []).append(hit.head)
+    for hit in hits:
+        heads = given.get(stream_id(hit.head.stream), ())
+        if hit.head in heads:
+            continue
+        holds_one = any(hit.head.offset < head.end and head.offset < hit.head.end for head in heads)
+        if holds_one or _place(hit) > _place(first[-1]):
+            yield hit
+
+
+def _place(hit: Hit) -> tuple[int, str, int]:
+    """Where a hit stands in ORDER."""
+    time_max, stream, offset = hit.place
+    return (-time_max, stream, -offset)
 
 
 def heads_in(
@@ -177,4 +210,4 @@ def heads_in(
         last = max(last, hits[-1].head.offset)
 
 
-__all__ = ["Head", "Walk", "asks_streams", "heads_in", "newest_first", "of_streams"]
+__all__ = ["Head", "Walk", "asks_streams", "heads_in", "of_streams"]

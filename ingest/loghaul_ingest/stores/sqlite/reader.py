@@ -11,10 +11,11 @@ from itertools import groupby
 from pathlib import Path
 
 from loghaul.chunk import BLOB, StreamKey
-from loghaul_ingest.block import BlockKey, Head
+from loghaul_ingest.block import BlockKey, Facts, Head
 from loghaul_ingest.errors import StoreDamaged
 from loghaul_ingest.query.proposal import Proposal
 from loghaul_ingest.runs import summarise
+from loghaul_ingest.stores import totals
 from loghaul_ingest.stores.base import RunRow, Stored, StreamRow, Tally
 from loghaul_ingest.stores.sqlite.catalog import Catalog, Resting
 from loghaul_ingest.stores.sqlite.codec import Codec
@@ -68,6 +69,16 @@ class SqliteReader:
         """See `base.Reader`."""
         with self._run(run) as connection:
             return stream_rows(connection, run) if connection else []
+
+    def facts(self, runs: Iterable[str]) -> Mapping[str, Sequence[Facts]]:
+        """See `base.Reader`."""
+        found: dict[str, Sequence[Facts]] = {}
+        for run in dict.fromkeys(runs):
+            with self._run(run) as connection:
+                known = stream_facts(connection, run).values() if connection else ()
+            if known:
+                found[run] = sorted(known, key=totals.facts_by_start)
+        return found
 
     def heads(self, stream: StreamKey, start: int = 0, end: int | None = None) -> Iterator[Head]:
         """See `base.Reader`."""
