@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from loghaul_ingest.query import tree
 from loghaul_ingest.query.predicate import Node, bind_tree, compile_tree
 from loghaul_ingest.query.scan import KEY_WORDS, KEYS, Scan
-from loghaul_ingest.query.seekers import WordSeeker, wild
+from loghaul_ingest.query.seekers import FormSeeker, WordSeeker, wild
 
 if TYPE_CHECKING:
     from loghaul_ingest.block import Facts
@@ -20,13 +20,15 @@ if TYPE_CHECKING:
 class Matcher:
     """Which events of a block of one stream a query means.
 
-    every   all of them, whatever the lines say
+    every     all of them, whatever the lines say
+    by_line   each line by its own bytes alone: many blocks may be looked at as if they were one
     """
 
     def __init__(self, node: tree.Tree) -> None:
         self.tree = node
         self.every = node == tree.Every()
         self._node: Node = compile_tree(node)
+        self.by_line = isinstance(self._node, (WordSeeker, FormSeeker))
         self._hidden = tuple(_hidden_keys(node))
 
     def spans(self, view: View) -> list[Span]:

@@ -20,6 +20,7 @@ from loghaul_ingest.query.matcher import matcher
 from loghaul_ingest.query.propose import propose
 from loghaul_ingest.search.catalog import Bound, Catalog
 from loghaul_ingest.search.loading import Given, fresh, load
+from loghaul_ingest.search.together import Together
 from loghaul_ingest.stores.base import Reader, Tally
 from loghaul_ingest.view import View, open_view
 
@@ -161,6 +162,17 @@ class Walk:
         if matched.inside and not matched.given and matched.bound.matcher is not None:
             return matched.bound.matcher.count(matched.view)
         return len(self.spans(matched))
+
+    def total(self) -> int:
+        """Return how many events of all of `matched` match."""
+        total, together = 0, Together()
+        for matched in self.matched():
+            view, asked = matched.view, matched.bound.matcher
+            if matched.inside and not matched.given and asked and together.takes(view, asked):
+                total += together.add(view, asked)
+            else:
+                total += self.count(matched)
+        return total + together.count()
 
     def _heads(self) -> Iterator[Head]:
         """Blocks over an edge, and those proposed of streams that no counter answered."""

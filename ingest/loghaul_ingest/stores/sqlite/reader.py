@@ -100,7 +100,7 @@ class SqliteReader:
 
     def load(self, keys: Sequence[BlockKey]) -> Iterator[Stored]:
         """See `base.Reader`."""
-        start, size = 0, _FIRST_LOAD
+        start, size = 0, _FIRST_LOAD if len(keys) > _LARGEST_LOAD else _LARGEST_LOAD
         while start < len(keys):
             part = keys[start : start + size]
             for stream, group in groupby(part, lambda key: key.stream):
