@@ -7,12 +7,12 @@ listed and being read (compacted): neither ever shows here. Memory is bounded by
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import NamedTuple, TypeAlias
 
 from loghaul.chunk import EVENTS, Gap, Mark
-from loghaul_ingest.block import Facts
+from loghaul_ingest.block import BlockKey, Facts
 from loghaul_ingest.errors import StoreDamaged
 from loghaul_ingest.stores.base import Reader, Stored
 
@@ -65,19 +65,21 @@ def pieces(reader: Reader, facts: Facts, start: int = 0, end: int | None = None)
     """
     position, stuck = start, 0
     while end is None or position < end:
+        if facts.end is not None and position == facts.end.length:
+            break  # nothing comes behind it: not worth asking for
+        wanted = _listed(reader, facts, position, end)
+        if not wanted:
+            break
         before = position
-        for item in _batch(reader, facts, position, end):
+        for item in _batch(reader, facts, wanted, position, end):
             yield item
             position = item.end
-        if position == before:
-            stuck += 1
-            if stuck == 2 and next(iter(reader.heads(facts.stream, position, end)), None):
-                raise StoreDamaged(
-                    f"blocks of {facts.stream} behind byte {position:,} are listed but cannot be "
-                    "read; run `loghaul doctor`"
-                )
-            if stuck >= 2:
-                break
+        stuck = stuck + 1 if position == before else 0
+        if stuck == 2:
+            raise StoreDamaged(
+                f"blocks of {facts.stream} behind byte {position:,} are listed but cannot be "
+                "read; run `loghaul doctor`"
+            )
     last = max(
         (facts.end.length if facts.end else 0, *(gap.offset + gap.length for gap in facts.gaps))
     )
@@ -86,8 +88,8 @@ def pieces(reader: Reader, facts: Facts, start: int = 0, end: int | None = None)
         yield from holes(facts, position, last)
 
 
-def _batch(reader: Reader, facts: Facts, position: int, end: int | None) -> Iterator[Item]:
-    """Yield what the next blocks give; ends early when one of them vanished meanwhile."""
+def _listed(reader: Reader, facts: Facts, position: int, end: int | None) -> list[BlockKey]:
+    """Return the next blocks that hold a byte of [position, end); none: nothing is stored there."""
     wanted, reach = [], position
     for head in islice(reader.heads(facts.stream, position, end), BATCH_BLOCKS):
         if head.end > reach:
@@ -95,6 +97,13 @@ def _batch(reader: Reader, facts: Facts, position: int, end: int | None) -> Iter
             reach = head.end
         if reach - position > BATCH_BYTES:
             break
+    return wanted
+
+
+def _batch(
+    reader: Reader, facts: Facts, wanted: Sequence[BlockKey], position: int, end: int | None
+) -> Iterator[Item]:
+    """Yield what these blocks give; ends early when one of them vanished meanwhile."""
     for key, stored in zip(wanted, reader.load(wanted), strict=False):
         if stored.head.key != key:
             return

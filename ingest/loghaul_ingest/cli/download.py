@@ -12,7 +12,7 @@ import click
 
 from loghaul_ingest import files as tree_of
 from loghaul_ingest.cli import terminal
-from loghaul_ingest.cli.home import find_run, opened, run_argument
+from loghaul_ingest.cli.home import find_id, opened, run_argument
 from loghaul_ingest.download import (
     Folder,
     Target,
@@ -68,12 +68,12 @@ def download(
     if "-" in (output, zip_path) and terminal.is_closed():
         raise UsageError("stdout is closed; nothing can be written to -")
     with opened() as home:
-        row = find_run(home.reader, run)
-        chosen = _chosen(home.reader, row.run, file, narrowed)
+        found = find_id(home.reader, run)
+        chosen = _chosen(home.reader, found, file, narrowed)
         if output is not None or (file and zip_path is None and directory is None):
             proofs = _one(home.reader, chosen, output, narrowed["stream"])
         else:
-            proofs = _all(home.reader, row.run, chosen, zip_path, directory)
+            proofs = _all(home.reader, found, chosen, zip_path, directory)
     _judge(proofs)
 
 

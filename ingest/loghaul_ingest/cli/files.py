@@ -9,10 +9,10 @@ import click
 
 from loghaul.chunk import Gap
 from loghaul_ingest.cli import terminal
-from loghaul_ingest.cli.home import find_run, opened, run_argument
+from loghaul_ingest.cli.home import find_id, opened, run_argument
 from loghaul_ingest.cli.runs import seconds
 from loghaul_ingest.files import File, Proof, prove, public, tree
-from loghaul_ingest.runs import attempts
+from loghaul_ingest.runs import attempts, summarise
 from loghaul_ingest.stores.base import RunRow
 
 #: A tree proves digests by itself when reading all of it takes a blink.
@@ -50,8 +50,7 @@ def files(run: str, output: str, verify: bool | None) -> None:
     "computed" when all are there and the writer could not tell one; else false.
     """
     with opened() as home:
-        row = find_run(home.reader, run)
-        rows = home.reader.streams(row.run)
+        rows = home.reader.streams(find_id(home.reader, run))
         found = tree(rows, attempts(rows))
         if output == "json":
             shown = (terminal.dumps(public(_reader(home.reader, verify), file)) for file in found)
@@ -62,7 +61,7 @@ def files(run: str, output: str, verify: bool | None) -> None:
         proofs: dict[int, list[Proof]] = {}
         for file in found if verify else ():
             proofs[id(file)] = [prove(home.reader, stream) for stream in file.streams]
-    _show(row, found, proofs)
+    _show(summarise(rows), found, proofs)
 
 
 def _reader(reader: Any, verify: bool | None) -> Any:

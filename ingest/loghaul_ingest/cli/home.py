@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,7 @@ import click
 from loghaul.config import Settings, load
 from loghaul.errors import LoghaulError
 from loghaul_ingest.cli.terminal import escape, notice
-from loghaul_ingest.errors import IngestError, NotFound, UsageError
+from loghaul_ingest.errors import IngestError, NotFound, StoreDamaged, UsageError
 from loghaul_ingest.stores.base import Reader, RunRow
 
 #: How long a reading command waits for the worker before it shows what is there.
@@ -71,6 +71,14 @@ def bring_up_to_date(settings: Settings, timeout_seconds: float) -> None:
         notice(f"the newest lines may be missing: {done.reason}; what is stored is shown")
     for problem in unreadable(settings.spool):
         notice(f"lines are missing here: {problem}")
+
+
+def find_id(reader: Reader, text: str) -> str:
+    """Return the id of the run that an id, a unique beginning of one, or `latest` means."""
+    with suppress(StoreDamaged):  # a damaged one goes by another name: the list tells
+        if text in reader.facts([text]):
+            return text
+    return find_run(reader, text).run
 
 
 def find_run(reader: Reader, text: str) -> RunRow:

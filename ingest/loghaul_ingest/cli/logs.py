@@ -16,7 +16,7 @@ import click
 from loghaul.chunk import EVENTS
 from loghaul_ingest import files as tree_of
 from loghaul_ingest.cli import terminal
-from loghaul_ingest.cli.home import Home, find_beginning, find_run, opened, run_argument
+from loghaul_ingest.cli.home import Home, find_beginning, find_id, opened, run_argument
 from loghaul_ingest.cli.printer import Line, Printer, Source, Style, labels
 from loghaul_ingest.errors import NotFound, UsageError
 from loghaul_ingest.files import File
@@ -134,7 +134,7 @@ def logs(run: str, file: str | None, **options: Any) -> None:
 def _found(home: Home, name: str, follow: bool) -> str:
     """Return the id of the run that is meant; one that is followed may have no file yet."""
     try:
-        return find_run(home.reader, name).run
+        return find_id(home.reader, name)
     except NotFound:
         beginning = find_beginning(home.settings, name) if follow else None
         if beginning is None:

@@ -12,7 +12,7 @@ import click
 from loghaul_ingest.block import Head
 from loghaul_ingest.cli import terminal
 from loghaul_ingest.cli.hits import Hits, in_file_order
-from loghaul_ingest.cli.home import RunName, find_run, opened
+from loghaul_ingest.cli.home import RunName, find_id, opened
 from loghaul_ingest.cli.logs import Moment
 from loghaul_ingest.errors import StoreDamaged, UsageError
 from loghaul_ingest.query import Query, parse
@@ -88,7 +88,7 @@ def search(query: str, names: tuple[str, ...], **options: Any) -> None:
     if options["output"] == "ndjson" and counting:
         raise UsageError(f"--{counting[0]} gives numbers, not events; use -o json")
     with opened() as home:
-        runs = [find_run(home.reader, name).run for name in names] or None
+        runs = [find_id(home.reader, name) for name in names] or None
         reader = _Tolerant(home.reader)
         if counting:
             _numbers(reader, parsed, runs, options)

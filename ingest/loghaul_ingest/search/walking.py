@@ -130,7 +130,8 @@ class Walk:
     def matched(self) -> Iterator[Matched]:
         """Yield the blocks that have to be read, newest first."""
         given, read, last = Given(), 0, time.monotonic()
-        for stored in load(self._reader, self._heads(), self._catalog.wanted):
+        heads = self._catalog.among(self._heads())
+        for stored in load(self._reader, heads, self._catalog.wanted):
             now = time.monotonic()
             if self._watch is not None and now - last > _EVERY_SECONDS:
                 last = now

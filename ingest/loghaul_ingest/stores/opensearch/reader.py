@@ -6,7 +6,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from loghaul.chunk import StreamKey
 from loghaul_ingest.block import BlockKey, Facts, Head
@@ -38,6 +38,21 @@ _PAUSE_SECONDS = 0.25
 #: Streams whose bucket is remembered.
 _MOST_STREAMS = 100_000
 
+#: Rows of streams kept from one question to the next.
+_MOST_KEPT = 20_000
+
+
+class _Asked(NamedTuple):
+    """What was last told of the streams of some runs, of all for None, and of which moment."""
+
+    seen_at: float
+    runs: frozenset[str] | None
+    rows: list[Row]
+
+    def holds(self, runs: Sequence[str] | None) -> bool:
+        """Whether these runs are among them."""
+        return self.runs is None or (runs is not None and self.runs.issuperset(runs))
+
 
 class OpenSearchReader:
     """See `base.Reader`."""
@@ -54,6 +69,7 @@ class OpenSearchReader:
         self._deleted: Mapping[str, int] = {}
         self._living: frozenset[str] = frozenset()
         self._buckets: OrderedDict[StreamKey, str] = OrderedDict()
+        self._asked = _Asked(self._seen_at, frozenset(), [])
 
     def runs(self) -> Sequence[RunRow]:
         """See `base.Reader`."""
@@ -185,9 +201,17 @@ class OpenSearchReader:
         return run_key(stream.run) in self._deleted and stream_id(stream) not in self._living
 
     def _facts(self, runs: Sequence[str] | None) -> list[Row]:
+        """Return what is known of the streams of runs; asked for once while it is fresh."""
+        asked = self._asked
+        if asked.seen_at == self._seen_at and asked.holds(runs):
+            wanted = asked.runs if runs is None else frozenset(runs)
+            return [row for row in asked.rows if wanted is None or row.facts.stream.run in wanted]
+        seen_at = self._seen_at
         rows = [row for row in self._streams.of_runs(runs) if not self._is_gone(row.facts.stream)]
         for row in rows:
             self._remember(row.facts.stream, row.bucket)
+        if len(rows) <= _MOST_KEPT:
+            self._asked = _Asked(seen_at, None if runs is None else frozenset(runs), rows)
         return rows
 
     def _rows(self, runs: Sequence[str] | None) -> list[StreamRow]:
