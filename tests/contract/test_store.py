@@ -528,6 +528,25 @@ def test_candidates_under_way_cover_what_is_compacted_meanwhile(store):
         assert _covers(given, blocks[-1].head.end)
 
 
+def test_candidates_under_way_come_once_and_in_order_whatever_is_written_meanwhile(store):
+    blocks = chain([b"word %d\n" % number for number in range(400)])
+    store.write(blocks, [facts()])
+    end = blocks[-1].head.end
+    for asked in (Word(b"word"), EVERY):
+        walk = store.reader.candidates(asked)
+        given = list(islice(walk, 3))
+
+        store.write([block(end, b"word newer\n", 10**12 + end)])
+        end += len(b"word newer\n")
+
+        given += list(walk)
+        times = [head.time_max for head in given]
+        assert times == sorted(times, reverse=True)
+        offsets = [head.offset for head in given]
+        assert len(offsets) == len(set(offsets))
+        assert set(offsets) >= {one.head.offset for one in blocks}
+
+
 def test_heads_under_way_cover_what_is_compacted_meanwhile(store):
     blocks = chain([b"word %d\n" % number for number in range(3000)])
     store.write(blocks, [facts()])
