@@ -1,125 +1,90 @@
-"""Live tail: what the store has of a run, then what its writers append, no line twice, none lost.
+"""Live tail: what the store has of a run, then what its writers say, no line twice, none lost.
 
-The spool is read as it grows, without waiting for a block to be sealed and without releasing
-anything. Between store and spool stands arithmetic alone: each stream knows the offset up to
-which it was given. Bytes below it are dropped, and bytes beyond it first ask the store for what
-lies between (the worker took it in and released it meanwhile); what the store does not have
-either is a gap, given as such.
+A feed (the spool of this machine, or the topic) gives chunks sooner than the store shows them.
+Between the two stands arithmetic alone: each stream knows the offset up to which it was given.
+Bytes below it are dropped, and bytes beyond it wait while the store is asked for what lies
+between. What nobody has yet is waited for; it is a gap only when the facts of the stream say so,
+or when the run has ended and it did not come.
 
 `Follower.poll` is one step and never sleeps; who follows decides how often to take one.
 """
 
 from __future__ import annotations
 
-import os
-import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
-from pathlib import Path
 
-from loghaul.chunk import Chunk, Gap, StreamKey
-from loghaul.errors import SpoolError
-from loghaul.spool import lock
-from loghaul.spool.cutter import Cutter
-from loghaul.spool.format import START
-from loghaul.spool.reader import SpoolReader
-from loghaul_ingest.block import Facts
+from loghaul.chunk import StreamKey
+from loghaul_ingest.asking import Ask, Inquiry, at_once
+from loghaul_ingest.errors import StoreError
+from loghaul_ingest.feeds.base import Feed
 from loghaul_ingest.files import File
-from loghaul_ingest.pieces import Hole, Item, LineCutter, Piece, cut, holes, pieces
-from loghaul_ingest.runs import summarise
+from loghaul_ingest.followed import Followed
+from loghaul_ingest.knowledge import Knowledge
+from loghaul_ingest.pieces import Hole, Item, Piece, holes, pieces
 from loghaul_ingest.stores.base import Reader, StreamRow
 
-#: Streams that only the store knows (of other machines) are asked for so often.
-STORE_SECONDS = 1.0
-#: How long nothing must come before the locks of writers are looked at.
+#: So often the store is asked what it has; and at once, but not more often than that, when bytes
+#: lie beyond those that are missing.
+STORE_SECONDS, RETRY_SECONDS = 1.0, 0.4
+#: How long nothing must come before the feed is asked whether a writer has gone.
 SILENCE_SECONDS = 2.0
-
-_WRITER = re.compile(r"[0-9a-f]{32}")
-
-
-class Stream:
-    """A stream that is followed.
-
-    given    everything before this offset was handed out, or waits in the cutter for its line's end
-    done     it has ended and all of it was handed out
-    """
-
-    def __init__(self, facts: Facts, given: int) -> None:
-        self.facts = facts
-        self.given = given
-        self.done = False
-        self._cutter = LineCutter(facts.kind)
-
-    def feed(self, item: Item) -> Iterator[Item]:
-        """Hand out what of an item is new and whole."""
-        if item.end <= self.given:
-            return
-        if isinstance(item, Hole):
-            start = max(item.offset, self.given)
-            item = item._replace(offset=start, length=item.end - start)
-        else:
-            item = cut(item.offset, item, self.given, None)
-        self.given = item.end
-        yield from self._cutter.feed(item)
-
-    def finish(self) -> Iterator[Item]:
-        """Hand out an unfinished last line: no more bytes come."""
-        self.done = True
-        yield from self._cutter.finish()
-
-    @property
-    def ended(self) -> bool:
-        """Whether nothing is left to come."""
-        return self.facts.end is not None and self.given >= self.facts.end.length
-
+#: Bytes that may wait for others before them; what is beyond that comes from the store.
+MOST_HELD_BYTES = 32 * 2**20
 
 #: What one stream has to give, in its order.
-News = tuple[Stream, list[Item]]
+News = tuple[Followed, list[Item]]
 
 
 class Follower:
     """Follows the files of a run that `choose` picks, new ones included.
 
+    feed         opened before this: what it leaves out the store has by now
     choose       from all streams of the run, as far as they are known, the files to follow
     starts       offset to begin at, for streams that are there already; others begin at 0
+    ask          how the store is asked while lines come (`asking`)
     """
 
     def __init__(
         self,
         reader: Reader,
-        spool: Path,
+        feed: Feed,
         run: str,
         choose: Callable[[Sequence[StreamRow]], Sequence[File]],
         starts: Mapping[StreamKey, int] | None = None,
+        *,
         clock: Callable[[], float] = time.monotonic,
+        ask: Ask = at_once,
     ) -> None:
-        self._reader, self._spool, self._run = reader, spool, run
-        self._choose, self._clock = choose, clock
-        self._starts = starts or {}
-        self._live: dict[str, tuple[SpoolReader, Cutter]] = {}
-        self._seen: set[str] = set()
-        self._told: dict[StreamKey, Facts] = {}
-        self._stored: dict[StreamKey, StreamRow] = {}
-        self._asked = self._moved = clock()
-        self._unsure, self._running = True, True
+        self._reader, self._feed, self._run = reader, feed, run
+        self._choose, self._starts = choose, starts or {}
+        self._clock, self._at_once = clock, ask is at_once
+        self._known = Knowledge()
+        self._due: dict[Followed, bool] = {}
+        self._inquiry = Inquiry(ask, lambda: reader.streams(run))
+        self._asked = self._moved = self._heard = clock()
+        self._wondered = float("-inf")
+        self._beginnings = feed.beginnings
         self.files: list[File] = []
-        self.streams: dict[StreamKey, Stream] = {}
-        # The spool is opened before the store is read: what is released in between is stored.
-        self._discover()
-        self._refresh()
+        self.streams: dict[StreamKey, Followed] = {}
+        self._learn(reader.streams(run))
 
     # -- what is known
 
     @property
     def running(self) -> bool:
-        """Whether the run goes on, as far as store and spool tell."""
-        if self._unsure:
-            rows = self._rows()
-            # A writer that has written nothing yet has no stream either.
-            self._running = summarise(rows).status == "running" if rows else bool(self._live)
-            self._unsure = False
-        return self._running
+        """Whether the run goes on, as far as store and feed tell."""
+        return self._known.running(self._feed.expecting)
+
+    @property
+    def over(self) -> bool:
+        """Whether no more is to be waited for: to be asked when `poll` gave nothing."""
+        if self.running:
+            return False
+        still = self._clock() - self._heard
+        if any(not one.done and (one.facts.end or one.held) for one in self.streams.values()):
+            return still >= self._feed.patience_seconds
+        return still >= self._feed.settle_seconds or self._known.agreed
 
     @property
     def silent(self) -> bool:
@@ -130,195 +95,188 @@ class Follower:
         if self._clock() - self._moved < SILENCE_SECONDS:
             return False
         self._moved = self._clock()
-        return any(_left(reader.directory) for reader, _ in self._live.values())
+        return self._feed.abandoned
 
-    def _rows(self) -> list[StreamRow]:
-        """Return the streams of the run: those of the store, and what the spool tells beyond."""
-        rows = dict(self._stored)
-        for key, facts in self._told.items():
-            row = rows.get(key)
-            if row is None:
-                rows[key] = StreamRow(facts, 0, 0, 0, {}, None, None, ())
-            elif row.facts.end is None and facts.end is not None:
-                rows[key] = row._replace(facts=replace(row.facts, end=facts.end))
-        return list(rows.values())
-
-    def _refresh(self) -> None:
-        """Ask the store what it has of the run, and choose again."""
-        self._asked, self._unsure = self._clock(), True
-        self._stored = {row.facts.stream: row for row in self._reader.streams(self._run)}
+    def _learn(self, rows: Sequence[StreamRow]) -> None:
+        """Take what the store says of the run, and choose again."""
+        self._known.learn(rows)
         self._choose_again()
+        for key, stream in self.streams.items():
+            row = self._known.stored.get(key)
+            behind = row is not None and row.whole_until > stream.given
+            if not stream.done and (behind or stream.held or stream.facts.end is not None):
+                self._due[stream] = True
+            if behind and self._feed.current:
+                self._feed.miss(key)
 
     def _choose_again(self) -> None:
-        known = {(file.writer, file.path) for file in self.files}
-        rows = self._rows()
-        for file in self._choose(rows):
-            if (file.writer, file.path) not in known:
+        chosen = {(file.writer, file.path) for file in self.files}
+        for file in self._choose(self._known.rows()):
+            if (file.writer, file.path) not in chosen:
                 self.files.append(file)
             for row in file.streams:
-                key = row.facts.stream
-                if key not in self.streams:
-                    self.streams[key] = Stream(row.facts, self._starts.get(key, 0))
-        facts = {row.facts.stream: row.facts for row in rows}
+                if row.facts.stream not in self.streams:
+                    self._begin(row)
         for key, stream in self.streams.items():
-            stream.facts = facts.get(key, stream.facts)
+            stream.facts = self._known.facts(key) or stream.facts
+
+    def _begin(self, row: StreamRow) -> None:
+        key = row.facts.stream
+        self.streams[key] = Followed(row.facts, self._starts.get(key, 0))
+        if row.facts.end is None or row.whole_until < row.facts.end.length:
+            self._feed.follow(key, lambda: self._noted(key))
+
+    def _noted(self, key: StreamKey) -> int | None:
+        """Return the transport position that the last block of a stream notes."""
+        row = self._known.stored.get(key)
+        if row is None or not row.whole_until:
+            return None
+        heads = list(self._reader.heads(key, row.whole_until - 1, row.whole_until))
+        return heads[-1].position if heads else None
 
     # -- what is there
 
-    def history(self) -> list[tuple[Stream, Iterator[Item]]]:
-        """Return what the store has of each stream, to be taken before the first `poll`."""
-        return [(stream, self._from_store(stream, None)) for stream in self.streams.values()]
+    def listen(self) -> bool:
+        """Take what the feed has without giving it out; True when it is all of what is there.
 
-    def _from_store(self, stream: Stream, until: int | None) -> Iterator[Item]:
-        """Hand out what the store has from where a stream stands, up to `until`."""
-        row = self._stored.get(stream.facts.stream)
-        if row is None:
-            return
+        Before `history`, which then gives it too.
+        """
+        self._accept(float("inf"))
+        full = self._held >= MOST_HELD_BYTES
+        return self._feed.current or bool(self._feed.trouble) or full
+
+    def history(self) -> list[tuple[Followed, Iterator[Item]]]:
+        """Return what is there of each stream, to be taken before the first `poll`."""
+        return [(stream, self._past(stream)) for stream in self.streams.values()]
+
+    def _past(self, stream: Followed) -> Iterator[Item]:
+        yield from self._stored(stream)
+        yield from stream.flow()
+
+    def _stored(self, stream: Followed, until: int | None = None) -> Iterator[Item]:
+        """Hand out what the store has from where a stream stands, up to what may still come."""
         if until is None:
-            until = row.stored + sum(length for _, length in row.holes)
-        if until > stream.given:
-            for item in pieces(self._reader, row.facts, stream.given, until):
-                yield from stream.feed(item)
+            row = self._known.stored.get(stream.facts.stream)
+            until = row.reach if row is not None else 0
+        if until <= stream.given:
+            return
+        for item in pieces(self._reader, stream.facts, stream.given, until):
+            if isinstance(item, Hole) and not item.never:
+                return
+            yield from stream.feed(item)
 
     # -- what comes
 
     def poll(self) -> list[News]:
         """Take one step: return what came since the last one."""
-        self._discover()
-        found: dict[StreamKey, list[Item]] = {}
-        for writer in list(self._live):
-            self._read(writer, found)
-        if self._clock() - self._asked >= STORE_SECONDS:
-            self._refresh()
-            self._ask_store(found)
-        for key, stream in self.streams.items():
-            if stream.ended and not stream.done:
-                found.setdefault(key, []).extend(stream.finish())
-        news = [(self.streams[key], items) for key, items in found.items() if items]
+        self._accept()
+        began, self._beginnings = self._feed.beginnings != self._beginnings, self._feed.beginnings
+        if began or self._clock() - self._asked >= STORE_SECONDS:
+            self._asked = self._clock()
+            self._inquiry.put()
+        self._hear()
+        due, self._due = self._due, {}
+        news = [(stream, list(self._coming(stream, more))) for stream, more in due.items()]
+        news = [(stream, items) for stream, items in news if items]
         if news:
-            self._moved = self._clock()
+            self._moved = self._heard = self._clock()
         return news
 
+    def wait(self) -> None:
+        """Return when the feed has something, or after a moment."""
+        self._feed.wait()
+
+    @property
+    def trouble(self) -> str:
+        """Why lines come from the store alone, as a sentence; "" where that is not so."""
+        return self._feed.trouble
+
     def finish(self) -> list[News]:
-        """Return what is left when the run has ended; unfinished lines and gaps are named."""
+        """Return what is left when the run is over; unfinished lines and gaps are named."""
         found: dict[StreamKey, list[Item]] = {}
-        for stream, items in self._drained():
-            found.setdefault(stream.facts.stream, []).extend(items)
-        self._refresh()
+        while news := self.poll():
+            for stream, items in news:
+                found.setdefault(stream.facts.stream, []).extend(items)
+        self._learn(self._reader.streams(self._run))
         for key, stream in self.streams.items():
-            if stream.done:
-                continue
-            items = found.setdefault(key, [])
-            items.extend(self._from_store(stream, None))
-            if stream.facts.end is not None and stream.given < stream.facts.end.length:
-                for item in pieces(self._reader, stream.facts, stream.given):
-                    items.extend(stream.feed(item))
-            items.extend(stream.finish())
+            if not stream.done:
+                found.setdefault(key, []).extend(self._rest(stream))
         return [(self.streams[key], items) for key, items in found.items() if items]
 
-    def _drained(self) -> Iterator[News]:
-        """Read the spool until it gives nothing: a reader gives a bounded part at a time."""
-        while self._live:
-            news = self.poll()
-            yield from news
-            if not news:
-                return
+    # -- inside
 
-    def close(self) -> None:
-        """Close what was opened. Nothing in the spool was changed."""
-        for reader, _ in self._live.values():
-            reader.close()
-        self._live.clear()
-
-    def _ask_store(self, found: dict[StreamKey, list[Item]]) -> None:
-        """Take from the store what no spool here gives: writers elsewhere, or gone already."""
-        for key, stream in self.streams.items():
-            if key.writer not in self._live and not stream.done:
-                found.setdefault(key, []).extend(self._from_store(stream, None))
-
-    def _discover(self) -> None:
-        """Open the writers of this run that were not there before."""
-        try:
-            names = os.listdir(self._spool)
-        except OSError:
-            return
-        for name in names:
-            if name in self._seen or not _WRITER.fullmatch(name):
-                continue
-            try:
-                # From what is still there on, not from what was released: see `_between`.
-                reader = SpoolReader(self._spool / name, START)
-            except SpoolError as error:
-                if error.permanent:
-                    self._seen.add(name)
-                continue
-            self._seen.add(name)
-            if reader.facts.get("run.id") == self._run:
-                self._live[reader.id] = (reader, Cutter(reader))
-            else:
-                reader.close()
-
-    def _read(self, writer: str, found: dict[StreamKey, list[Item]]) -> None:
-        """Take what one writer appended."""
-        reader, cutter = self._live[writer]
-        for chunk, _ in cutter.chunks(0, flush=True):
-            self._tell(chunk)
+    def _accept(self, most_bytes: float = MOST_HELD_BYTES) -> None:
+        """Take chunks and what they tell; their bytes wait for their turn."""
+        chunks = list(self._feed.take())
+        news = [chunk for chunk in chunks if self._known.tell(chunk)]
+        if news:
+            self._choose_again()
+        held = self._held
+        for chunk in chunks:
             stream = self.streams.get(chunk.key)
-            if stream is not None:
-                found.setdefault(chunk.key, []).extend(self._taken(stream, chunk))
-        if reader.ended and cutter.idle:
-            reader.close()
-            del self._live[writer]
-            self._unsure = True
-            # Its directory may have gone before its last segment was opened here.
-            self._asked = 0.0
+            if stream is None:
+                continue
+            self._due.setdefault(stream, False)
+            if chunk.offset <= stream.expected or held < most_bytes:
+                stream.hold(Piece(chunk.offset, chunk.data, chunk.marks))
+                held += len(chunk.data)
 
-    def _tell(self, chunk: Chunk) -> None:
-        """Learn the facts of a stream from the spool, before the store has them."""
-        known = self._told.get(chunk.key)
-        if known is None and chunk.common is not None:
-            known = Facts(chunk.key, chunk.kind, chunk.started, chunk.common)
-            self._told[chunk.key] = known
-            self._unsure = True
-            if chunk.key not in self._stored:
-                self._choose_again()
-        if known is not None and chunk.end is not None:
-            self._unsure = True
-            self._told[chunk.key] = known = replace(known, end=chunk.end)
-            if chunk.key in self.streams:
-                stream = self.streams[chunk.key]
-                stream.facts = replace(stream.facts, end=chunk.end)
+    @property
+    def _held(self) -> int:
+        return sum(stream.held for stream in self._due)
 
-    def _taken(self, stream: Stream, chunk: Chunk) -> Iterator[Item]:
-        """Hand out what is new of a chunk; what lies before it, or was lost, the store may have."""
-        for gap in chunk.gaps:
-            yield from self._between(stream, gap.offset + gap.length, gap)
-        yield from self._between(stream, chunk.offset, None)
-        if chunk.data:
-            yield from stream.feed(Piece(chunk.offset, chunk.data, chunk.marks))
+    def _coming(self, stream: Followed, more: bool) -> Iterator[Item]:
+        """Hand out what has its turn now; `more`: the store may have some of it."""
+        yield from stream.flow()
+        if more:
+            yield from self._stored(stream)
+            yield from stream.flow()
+        while (until := stream.obstacle) is not None:
+            if not self._answered(stream):
+                self._due.setdefault(stream, False)
+                return
+            before, stream.asking = stream.given, 0
+            yield from self._stored(stream, until)
+            yield from stream.flow()
+            if stream.given == before:
+                # The store does not have it either: a later answer may.
+                self._feed.miss(stream.facts.stream)
+                stream.asking = self._inquiry.asked + 1
+        stream.asking = 0
+        if stream.ended and not stream.done:
+            yield from stream.finish()
 
-    def _between(self, stream: Stream, until: int, gap: Gap | None) -> Iterator[Item]:
-        """Come to `until`, by the store; what it does not have is a hole."""
-        if until <= stream.given:
-            return
-        self._stored = {row.facts.stream: row for row in self._reader.streams(self._run)}
-        row = self._stored.get(stream.facts.stream)
-        facts = row.facts if row is not None else stream.facts
-        if gap is not None and gap not in facts.gaps:
-            facts = replace(facts, gaps=tuple(sorted((*facts.gaps, gap))))
-        for item in pieces(self._reader, facts, stream.given, until):
-            yield from stream.feed(item)
-        if stream.given < until:
-            for hole in holes(facts, stream.given, until):
+    def _answered(self, stream: Followed) -> bool:
+        """Whether the store was asked since bytes of a stream were found missing."""
+        if not stream.asking:
+            stream.asking = self._inquiry.asked + 1
+            if self._clock() - self._wondered >= RETRY_SECONDS:
+                self._wondered = self._clock()
+                self._inquiry.put()
+                self._hear()
+        return self._inquiry.answered >= stream.asking
+
+    def _rest(self, stream: Followed) -> Iterator[Item]:
+        """Hand out all there is, and name what is missing."""
+        yield from self._past(stream)
+        while (until := stream.obstacle) is not None:
+            yield from self._stored(stream, until)
+            for hole in holes(stream.facts, stream.given, until):
                 yield from stream.feed(hole)
+            yield from stream.flow()
+        if stream.facts.end is not None and not stream.ended:
+            for item in pieces(self._reader, stream.facts, stream.given):
+                yield from stream.feed(item)
+        yield from stream.finish()
 
-
-def _left(directory: Path) -> bool:
-    """Return whether nobody holds the lock of a writer's directory any more."""
-    try:
-        held = lock.take(directory)
-    except OSError:
-        return False
-    if held is not None:
-        os.close(held)
-    return held is not None
+    def _hear(self) -> None:
+        """Take the answer of the store, if there is one."""
+        try:
+            rows = self._inquiry.answer()
+        except StoreError as error:
+            # Live lines come on without it.
+            if error.permanent or not self._feed.live or self._at_once:
+                raise
+            return
+        if rows is not None:
+            self._learn(rows)

@@ -32,7 +32,7 @@ def last_lines(reader: Reader, row: StreamRow, count: int, collapse: bool) -> in
     collapse    states of progress bars that were overwritten do not count as lines
     """
     stream = row.facts.stream
-    reach = _reach(row)
+    reach = row.reach
     # One more: the last line may have no newline yet, and is counted in no block then.
     count += 1
     shown = row.lines - row.progress if collapse else row.lines
@@ -43,11 +43,6 @@ def last_lines(reader: Reader, row: StreamRow, count: int, collapse: bool) -> in
         if start == 0 or sum(_lines(head, collapse) for head in heads) >= count:
             return _walk(reader, row, heads, count, collapse)
         window *= 4
-
-
-def _reach(row: StreamRow) -> int:
-    """Return where what is known of a stream ends."""
-    return row.stored + sum(length for _, length in row.holes)
 
 
 def _lines(head: Head, collapse: bool) -> int:
@@ -86,7 +81,7 @@ def last_matching(
     if any(matcher is None for matcher in matchers) or count <= 0:
         return []
     found: list[tuple[View, Span]] = []
-    reach = _reach(row)
+    reach = row.reach
     may_match: Callable[[Head], bool] | None = None
     for looked_at, head in enumerate(_backwards(reader, row)):
         if looked_at == BLOCKS_WITHOUT_INDEX:
@@ -129,7 +124,7 @@ def _proposed(reader: Reader, row: StreamRow, queries: Sequence[Query]) -> Calla
 
 def _backwards(reader: Reader, row: StreamRow) -> Iterator[Head]:
     """Yield the heads of a stream, the last one first."""
-    stop = _reach(row)
+    stop = row.reach
     window = WINDOW_BYTES
     while stop > 0:
         start = max(0, stop - window)

@@ -100,10 +100,19 @@ def find_run(reader: Reader, text: str) -> RunRow:
 
 
 def find_beginning(settings: Settings, text: str) -> str | None:
-    """Return the id of a run of which there is nothing but a writer yet, None where there is none.
+    """Return the id of a run of which nothing is stored yet, None where there is none.
 
     `text` is as for `find_run`, which did not find it.
     """
+    found = _unstored(settings) if settings.transport else _captured(settings)
+    if text == "latest":
+        return found[-1] if found else None
+    fitting = {run for run in found if text and run.startswith(text)}
+    return text if text in found else fitting.pop() if len(fitting) == 1 else None
+
+
+def _captured(settings: Settings) -> list[str]:
+    """Return the runs that have a writer in the spool, the latest last."""
     from loghaul.spool import writers
     from loghaul.spool.facts import read_facts
 
@@ -113,10 +122,18 @@ def find_beginning(settings: Settings, text: str) -> str | None:
             found.append(str(read_facts(directory).facts.get("run.id")))
         except LoghaulError:
             continue
-    if text == "latest":
-        return found[-1] if found else None
-    fitting = {run for run in found if text and run.startswith(text)}
-    return text if text in found else fitting.pop() if len(fitting) == 1 else None
+    return found
+
+
+def _unstored(settings: Settings) -> list[str]:
+    """Return the runs that the topic tells of, and no worker has stored yet."""
+    from loghaul_ingest.feeds import unstored_runs
+
+    try:
+        return unstored_runs(settings, CATCH_UP_SECONDS)
+    except LoghaulError as error:
+        notice(f"runs that have just begun are not known here: {error}")
+        return []
 
 
 def _listed(runs: Sequence[RunRow]) -> str:

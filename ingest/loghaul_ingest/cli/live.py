@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import heapq
-import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from loghaul.chunk import StreamKey
@@ -16,13 +14,15 @@ from loghaul_ingest.cli import terminal
 from loghaul_ingest.cli.home import CATCH_UP_SECONDS, bring_up_to_date
 from loghaul_ingest.cli.logs import Show, plain
 from loghaul_ingest.cli.printer import Printer, Source, Style
+from loghaul_ingest.feeds import open_feed
 from loghaul_ingest.follow import Follower, News
 from loghaul_ingest.merge import merge
 from loghaul_ingest.stores.base import Reader
 
-#: Between two looks at the spool, while lines come and when none came for a while.
+#: After lines came, more of them are collected for so long before they are printed.
 BUSY_SECONDS = 0.02
-IDLE_SECONDS = 0.05
+#: With --tail the last lines are those that the topic has too: it is waited for this long.
+LISTEN_SECONDS = 5.0
 
 
 def follow(
@@ -34,20 +34,20 @@ def follow(
     starts: Mapping[StreamKey, int],
 ) -> None:
     """Print what is there, then what comes, until the run has ended and all of it was read."""
-    # With a transport a byte may have left the spool and not be in the store yet: a follower of
-    # both would call that a gap. The store alone has all of it, a moment later.
-    spool = Path(os.devnull) if settings.transport else Path(settings.spool)
-    follower = Follower(reader, spool, run, show.some_files, starts)
+    feed, ask = open_feed(settings, run)
     try:
+        follower = Follower(reader, feed, run, show.some_files, starts, ask=ask)
+        if show.ends_matter:
+            _listen(follower)
         live = _Live(show, follower, style)
         live.history()
         if not follower.files and follower.running:
             terminal.notice(f"run {run} has nothing of this yet; waiting for it")
         while True:
-            running = follower.running
             news = follower.poll()
             live.print(news)
-            if not running and not news:
+            live.warn()
+            if not news and follower.over:
                 live.print(follower.finish())
                 live.finish()
                 if not follower.files:
@@ -55,9 +55,19 @@ def follow(
                 return
             if follower.silent:
                 bring_up_to_date(settings, CATCH_UP_SECONDS)
-            time.sleep(BUSY_SECONDS if news else IDLE_SECONDS)
+            if news:
+                time.sleep(BUSY_SECONDS)
+            else:
+                follower.wait()
     finally:
-        follower.close()
+        feed.close()
+
+
+def _listen(follower: Follower) -> None:
+    """Let the feed come up to date, within a bound."""
+    until = time.monotonic() + LISTEN_SECONDS
+    while not follower.listen() and time.monotonic() < until:
+        follower.wait()
 
 
 class _Live:
@@ -69,6 +79,7 @@ class _Live:
         self._printer = Printer(style, live=watched)
         self._sources: dict[StreamKey, Source] = {}
         self._files = 0
+        self._trouble = False
 
     def history(self) -> None:
         """Print what the store has, with --tail the last of it."""
@@ -97,6 +108,13 @@ class _Live:
             for line in heapq.merge(*streams, key=lambda line: line.time_us):
                 self._printer.line(line)
         terminal.flush()
+
+    def warn(self) -> None:
+        """Say why lines come late, once each time that something fails."""
+        trouble = self._follower.trouble
+        if trouble and not self._trouble:
+            terminal.notice(f"{trouble}; lines are shown when they are stored, until that works")
+        self._trouble = bool(trouble)
 
     def finish(self) -> None:
         """The run has ended."""

@@ -314,9 +314,14 @@ class Show:
         rows = self._reader.streams(self._run)
         if rows and summarise(rows).status != "running":
             self.files(rows)
-        starts = {row.facts.stream: _reach(row) for row in rows}
+        starts = {row.facts.stream: row.whole_until for row in rows}
         starts.update(self._starts(self.some_files(rows)))
         follow(self, self._reader, self._settings, self._run, self._style, starts)
+
+    @property
+    def ends_matter(self) -> bool:
+        """Whether what is shown first depends on what came last."""
+        return self._options["tail"] is not None
 
     def some_files(self, rows: Sequence[Any]) -> list[File]:
         """Return the files that are meant, none when there are none yet."""
@@ -349,10 +354,6 @@ def _last_of(lines: Iterable[Line], count: int) -> Iterable[Line]:
         while real > count or (held and not count):
             real -= held.popleft().hole is None
     return held
-
-
-def _reach(row: StreamRow) -> int:
-    return row.stored + sum(length for _, length in row.holes)
 
 
 def _style(options: dict[str, Any]) -> Style:

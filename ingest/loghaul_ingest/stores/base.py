@@ -104,6 +104,23 @@ class StreamRow(NamedTuple):
     time_max: int | None
     holes: tuple[tuple[int, int], ...]
 
+    @property
+    def reach(self) -> int:
+        """Where what is known of it ends: stored, a gap, or its end."""
+        return self.stored + sum(length for _, length in self.holes)
+
+    @property
+    def whole_until(self) -> int:
+        """Offset of the first byte that may still come: neither stored nor a gap."""
+        for offset, length in self.holes:
+            at = offset
+            for gap in self.facts.gaps:
+                if gap.offset <= at < gap.offset + gap.length:
+                    at = gap.offset + gap.length
+            if at < offset + length:
+                return at
+        return self.reach
+
 
 class RunRow(NamedTuple):
     """A run in the list of runs; computed from its streams by `loghaul_ingest.runs.summarise`.
