@@ -84,7 +84,14 @@ class Follower:
         still = self._clock() - self._heard
         if any(not one.done and (one.facts.end or one.held) for one in self.streams.values()):
             return still >= self._feed.patience_seconds
+        if self._feed.live and not self._feed.current:
+            return self._known.agreed
         return still >= self._feed.settle_seconds or self._known.agreed
+
+    @property
+    def waits(self) -> bool:
+        """Whether the run goes on and all that is there was given."""
+        return self.running and (self._feed.current or bool(self._feed.trouble))
 
     @property
     def silent(self) -> bool:
@@ -106,8 +113,6 @@ class Follower:
             behind = row is not None and row.whole_until > stream.given
             if not stream.done and (behind or stream.held or stream.facts.end is not None):
                 self._due[stream] = True
-            if behind and self._feed.current:
-                self._feed.miss(key)
 
     def _choose_again(self) -> None:
         chosen = {(file.writer, file.path) for file in self.files}
@@ -123,7 +128,9 @@ class Follower:
     def _begin(self, row: StreamRow) -> None:
         key = row.facts.stream
         self.streams[key] = Followed(row.facts, self._starts.get(key, 0))
-        if row.facts.end is None or row.whole_until < row.facts.end.length:
+        ours = row.facts.common.get("role") != "collected"
+        if ours and (row.facts.end is None or row.whole_until < row.facts.end.length):
+            # Records of others come from the store alone.
             self._feed.follow(key, lambda: self._noted(key))
 
     def _noted(self, key: StreamKey) -> int | None:
@@ -141,7 +148,7 @@ class Follower:
 
         Before `history`, which then gives it too.
         """
-        self._accept(float("inf"))
+        self._accept(bounded=False)
         full = self._held >= MOST_HELD_BYTES
         return self._feed.current or bool(self._feed.trouble) or full
 
@@ -205,7 +212,7 @@ class Follower:
 
     # -- inside
 
-    def _accept(self, most_bytes: float = MOST_HELD_BYTES) -> None:
+    def _accept(self, bounded: bool = True) -> None:
         """Take chunks and what they tell; their bytes wait for their turn."""
         chunks = list(self._feed.take())
         news = [chunk for chunk in chunks if self._known.tell(chunk)]
@@ -217,7 +224,7 @@ class Follower:
             if stream is None:
                 continue
             self._due.setdefault(stream, False)
-            if chunk.offset <= stream.expected or held < most_bytes:
+            if chunk.offset <= stream.expected or held < MOST_HELD_BYTES or not bounded:
                 stream.hold(Piece(chunk.offset, chunk.data, chunk.marks))
                 held += len(chunk.data)
 
@@ -229,7 +236,10 @@ class Follower:
         """Hand out what has its turn now; `more`: the store may have some of it."""
         yield from stream.flow()
         if more:
+            before = stream.given
             yield from self._stored(stream)
+            if stream.given > before and self._feed.current:
+                self._feed.miss(stream.facts.stream)
             yield from stream.flow()
         while (until := stream.obstacle) is not None:
             if not self._answered(stream):

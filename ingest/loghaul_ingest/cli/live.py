@@ -13,10 +13,12 @@ from loghaul.config import Settings
 from loghaul_ingest.cli import terminal
 from loghaul_ingest.cli.home import CATCH_UP_SECONDS, bring_up_to_date
 from loghaul_ingest.cli.logs import Show, plain
-from loghaul_ingest.cli.printer import Printer, Source, Style
+from loghaul_ingest.cli.printer import Printer, Source, Style, view_of
 from loghaul_ingest.feeds import open_feed
 from loghaul_ingest.follow import Follower, News
+from loghaul_ingest.followed import Followed
 from loghaul_ingest.merge import merge
+from loghaul_ingest.pieces import Item, Piece, cut
 from loghaul_ingest.stores.base import Reader
 
 #: After lines came, more of them are collected for so long before they are printed.
@@ -37,16 +39,14 @@ def follow(
     feed, ask = open_feed(settings, run)
     try:
         follower = Follower(reader, feed, run, show.some_files, starts, ask=ask)
-        if show.ends_matter:
+        if show.tail is not None:
             _listen(follower)
         live = _Live(show, follower, style)
         live.history()
-        if not follower.files and follower.running:
-            terminal.notice(f"run {run} has nothing of this yet; waiting for it")
         while True:
             news = follower.poll()
             live.print(news)
-            live.warn()
+            live.warn(run)
             if not news and follower.over:
                 live.print(follower.finish())
                 live.finish()
@@ -79,7 +79,8 @@ class _Live:
         self._printer = Printer(style, live=watched)
         self._sources: dict[StreamKey, Source] = {}
         self._files = 0
-        self._trouble = False
+        self._trouble = self._waiting = False
+        self._passed: set[Followed] = set()
 
     def history(self) -> None:
         """Print what the store has, with --tail the last of it."""
@@ -94,6 +95,7 @@ class _Live:
         if not news:
             return
         self._learn()
+        news = [(stream, self._since(stream, items)) for stream, items in news]
         sources = [self._sources[stream.facts.stream] for stream, _ in news]
         if plain(self._style, list(self._sources.values())):
             kinds = [source.facts.kind for source in sources]
@@ -109,9 +111,27 @@ class _Live:
                 self._printer.line(line)
         terminal.flush()
 
-    def warn(self) -> None:
-        """Say why lines come late, once each time that something fails."""
+    def _since(self, stream: Followed, items: list[Item]) -> list[Item]:
+        """Leave out lines from before --since that the store did not have yet."""
+        since = self._show.since
+        if since is None or stream in self._passed:
+            return items
+        for number, item in enumerate(items):
+            view = view_of(stream.facts, item) if isinstance(item, Piece) else None
+            for span in view.spans() if view is not None else ():
+                assert view is not None and isinstance(item, Piece)
+                if view.time_of(span) >= since:
+                    self._passed.add(stream)
+                    first = cut(item.offset, item, view.offset_of(span), None)
+                    return [first, *items[number + 1 :]]
+        return []
+
+    def warn(self, run: str) -> None:
+        """Say that nothing is there, or, once each time that it fails, why lines come late."""
         trouble = self._follower.trouble
+        if not (self._waiting or self._follower.files) and self._follower.waits:
+            self._waiting = True
+            terminal.notice(f"run {run} has nothing of this yet; waiting for it")
         if trouble and not self._trouble:
             terminal.notice(f"{trouble}; lines are shown when they are stored, until that works")
         self._trouble = bool(trouble)

@@ -319,16 +319,33 @@ class Show:
         follow(self, self._reader, self._settings, self._run, self._style, starts)
 
     @property
-    def ends_matter(self) -> bool:
-        """Whether what is shown first depends on what came last."""
-        return self._options["tail"] is not None
+    def tail(self) -> int | None:
+        """Of what is there so many last lines are shown; None: all."""
+        found: int | None = self._options["tail"]
+        return found
+
+    @property
+    def since(self) -> int | None:
+        """Lines before this moment are not shown, microseconds."""
+        found: int | None = self._options["since"]
+        return found
 
     def some_files(self, rows: Sequence[Any]) -> list[File]:
         """Return the files that are meant, none when there are none yet."""
         try:
-            return self.files(rows)
+            found = self.files(rows)
         except NotFound:
             return []
+        return [] if self._name is None and _yet_to_speak(found, rows) else found
+
+
+def _yet_to_speak(found: Sequence[File], rows: Sequence[StreamRow]) -> bool:
+    """Whether these are shown for want of the outputs of a command that has just been started."""
+    return (
+        not any(file.path.startswith(tree_of.DRIVER_LOG) for file in found)
+        and any(row.facts.common.get("role") == "supervisor" for row in rows)
+        and summarise(rows).status == "running"
+    )
 
 
 def plain(style: Style, sources: Sequence[Source]) -> bool:

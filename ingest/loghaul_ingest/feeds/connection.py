@@ -76,9 +76,8 @@ class Connection:
         places = [self._place(number) for number in numbers]
         try:
             async with admin(self.address) as client:
-                found = await asyncio.wait_for(
-                    client.list_consumer_group_offsets(self._group, partitions=places),
-                    ANSWER_SECONDS,
+                found = await self._soon(
+                    client.list_consumer_group_offsets(self._group, partitions=places)
                 )
         except Exception:  # noqa: BLE001 - whatever it is, it is not known
             return None
@@ -151,15 +150,13 @@ class Connection:
                 await self._soon(consumer.start())
                 return await self._holder(consumer, key, offset, numbers)
             finally:
-                with contextlib.suppress(Exception):
-                    await asyncio.wait_for(consumer.stop(), CLOSE_SECONDS)
+                await _ended(consumer)
 
     async def close(self) -> None:
         """Give up the connections; for nothing is waited long. Idempotent."""
         consumer, self._consumer = self._consumer, None
         if consumer is not None:
-            with contextlib.suppress(Exception):
-                await asyncio.wait_for(consumer.stop(), CLOSE_SECONDS)
+            await _ended(consumer)
 
     # -- inside
 
@@ -204,7 +201,7 @@ class Connection:
         return TopicPartition(self.address.topic, number)
 
     async def _soon(self, answer: Any) -> Any:
-        return await asyncio.wait_for(answer, ANSWER_SECONDS)
+        return await _within(answer, ANSWER_SECONDS)
 
     @contextlib.asynccontextmanager
     async def _failing(self) -> AsyncIterator[None]:
@@ -221,3 +218,22 @@ class Connection:
         except (errors.KafkaError, OSError) as error:
             said = str(error) or type(error).__name__
             raise TransportError(f"{self.address} cannot be read: {said}") from error
+
+
+async def _within(answer: Any, seconds: float) -> Any:
+    """Return an answer that comes in time; raise TimeoutError.
+
+    `asyncio.wait_for` waits for what it has cancelled, and aiokafka ends when it likes, with the
+    cancellation of some task of its own for all one knows.
+    """
+    task = asyncio.ensure_future(answer)
+    done, _ = await asyncio.wait({task}, timeout=seconds)
+    if not done or task.cancelled():
+        task.cancel()
+        raise TimeoutError
+    return task.result()
+
+
+async def _ended(consumer: Any) -> None:
+    with contextlib.suppress(Exception):
+        await _within(consumer.stop(), CLOSE_SECONDS)

@@ -78,7 +78,7 @@ class Course:
         """
         stored = committed.get(number) if committed is not None else None
         if stored is None and number not in self.next:
-            if noted is not None:
+            if noted is not None and noted < at.end:
                 stored = max(noted, at.recent)
             else:
                 # Nobody has stored anything of it, or nobody tells.

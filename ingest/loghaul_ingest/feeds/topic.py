@@ -20,7 +20,7 @@ from loghaul_ingest.feeds.mailbox import Mailbox
 from loghaul_ingest.feeds.reading import Reading
 
 #: Pauses between attempts to connect.
-SHORTEST_SECONDS, LONGEST_SECONDS = 0.5, 10.0
+SHORTEST_SECONDS, LONGEST_SECONDS = 0.5, 5.0
 CLOSE_SECONDS = 3.0
 #: Nothing comes for so long: the store may have answered meanwhile.
 MOMENT_SECONDS = 0.2
@@ -96,6 +96,8 @@ class TopicFeed:
 
     async def _serve(self) -> None:
         self._loop, self._task = asyncio.get_running_loop(), asyncio.current_task()
+        # aiokafka's objects complain of connections that failed; `trouble` says it.
+        self._loop.set_exception_handler(lambda loop, context: None)
         pause = SHORTEST_SECONDS
         while not self._closed:
             before = self.beginnings
