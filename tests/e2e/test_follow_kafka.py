@@ -217,6 +217,7 @@ def test_without_brokers_it_says_so_once_and_follows_the_store(settings, voice, 
     assert re.search("127.0.0.1:9 cannot be reached.* when they are stored", line)
 
 
+@pytest.mark.timeout(240)  # a broker of its own, started twice
 def test_a_broker_that_restarts_costs_no_line(tmp_path, fragile_kafka, voice, follow):
     kafka = fragile_kafka()
     settings = made(tmp_path / "own", kafka.dsn())
@@ -255,7 +256,7 @@ print("last words", flush=True)
 """
 
 
-@pytest.mark.timeout(120)  # of a session's first engine
+@pytest.mark.timeout(240)  # of a session's first engine
 def test_a_script_elsewhere_is_heard_before_opensearch_has_it(
     tmp_path, kafka, opensearch_stores, follow
 ):

@@ -1,5 +1,6 @@
 """A broker that lets nobody in without a password, or without a certificate."""
 
+import asyncio
 import os
 import re
 import subprocess
@@ -20,12 +21,15 @@ from engines import Kafka, free_ports
 from loghaul import config, shipper
 from loghaul.errors import TransportRefused
 from loghaul.spool import SpoolWriter
+from loghaul.transports.address import parse
+from loghaul.transports.kafka import admin
 from loghaul_ingest import group
 from loghaul_ingest.stores import open_reader
 
 LOGHAUL = str(Path(sys.executable).with_name("loghaul"))
 PASSWORD, QUOTED = "p@ss word", "p%40ss%20word"
 JAAS = "org.apache.kafka.common.security"
+AUTHORIZER = "org.apache.kafka.metadata.authorizer.StandardAuthorizer"
 pytestmark = pytest.mark.timeout(240)  # the first one starts a broker twice
 #: listener -> protocol. SASL ones take PLAIN and both SCRAMs, MUTUAL wants a certificate.
 LISTENERS = {
@@ -51,7 +55,7 @@ class Guarded:
         self.kafka = Kafka(folder / "kafka")
         # Where `deploy/services` looks whether it is there.
         self.ports["OPEN"] = int(self.kafka.servers.rpartition(":")[2])
-        self.kafka.configure(self._guarded, scram={"jo": PASSWORD})
+        self.kafka.configure(self._guarded, scram={"jo": PASSWORD, "mo": PASSWORD})
 
     def dsn(self, listener, user="", **options):
         """The DSN of the topic by a listener."""
@@ -101,6 +105,8 @@ class Guarded:
                 text += f"{JAAS}.scram.ScramLoginModule required;\n"
         for store, file in (("keystore", "broker.pem"), ("truststore", "ca.pem")):
             text += f"ssl.{store}.type=PEM\nssl.{store}.location={self.folder / file}\n"
+        text += f"authorizer.class.name={AUTHORIZER}\nsuper.users=User:ANONYMOUS;User:jo\n"
+        text += "allow.everyone.if.no.acl.found=true\n"
         return f"{text}listener.name.mutual.ssl.client.auth=required\n"
 
 
@@ -225,3 +231,47 @@ def test_every_command_says_it_and_the_script_is_untouched(mistake, guarded, tmp
         assert (done.returncode, bool(re.search(said, line))) == (1, True), line
     done = loghaul(settings, "run", "--", "sh", "-c", "echo hello; exit 4")
     assert (done.returncode, done.stdout, done.stderr) == (4, b"hello\n", b"")
+
+
+async def only_to_write(dsn, topic):
+    """Take from everyone who is no super user the right to read a topic."""
+    from aiokafka.protocol.admin import CreateAclsRequest
+
+    async with admin(parse(dsn)) as client:
+        # A topic, its name, literally; mo, from any host: to write it is allowed, so no more is.
+        acl = (2, topic, 3, "User:mo", "*", 4, 3)
+        (done,) = (await client._send_request(CreateAclsRequest(*acl))).creation_responses
+        assert done[0] == 0, done
+
+
+def test_who_may_not_read_the_topic_follows_the_store_and_is_told_so(guarded, tmp_path):
+    dsn = guarded.dsn("SASL", JO).replace("/logs", "/guarded")
+    settings = settings_of(tmp_path, dsn)
+    assert loghaul(settings, "setup", "--partitions", "1").returncode == 0
+    asyncio.run(only_to_write(dsn, "guarded"))
+    writer = SpoolWriter(settings.spool, {"run.id": "r1"})
+    writer.append(writer.stream("stdout", "text", "out.txt"), b"one\n")
+    shipper.once(settings)
+    group.once(settings)
+    environment = {
+        **settings.environment(),
+        "LOGHAUL_HOME": str(tmp_path / "elsewhere"),
+        "LOGHAUL_SPOOL": str(tmp_path / "elsewhere" / "spool"),
+        "LOGHAUL_STORE": str(settings.store),
+        "LOGHAUL_TRANSPORT": dsn.replace("jo:", "mo:"),
+    }
+    follower = subprocess.Popen(
+        [LOGHAUL, "logs", "r1", "-f"],
+        env={**os.environ, **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert follower.stdout.readline() == b"one\n"
+    said = follower.stderr.readline().decode()
+    assert re.search("/guarded may not be read; lines are shown when they are stored", said)
+    writer.end("exit", {})
+    writer.close()
+    shipper.once(settings)
+    group.once(settings)
+    assert follower.communicate(timeout=30) == (b"", b"")
+    assert follower.returncode == 0

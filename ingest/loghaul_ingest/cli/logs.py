@@ -315,7 +315,7 @@ class Show:
         if rows and summarise(rows).status != "running":
             self.files(rows)
         starts = {row.facts.stream: row.whole_until for row in rows}
-        starts.update(self._starts(self.some_files(rows)))
+        starts.update(self._starts(self._meant(rows)))
         follow(self, self._reader, self._settings, self._run, self._style, starts)
 
     @property
@@ -332,11 +332,14 @@ class Show:
 
     def some_files(self, rows: Sequence[Any]) -> list[File]:
         """Return the files that are meant, none when there are none yet."""
+        found = self._meant(rows)
+        return [] if self._name is None and _yet_to_speak(found, rows) else found
+
+    def _meant(self, rows: Sequence[Any]) -> list[File]:
         try:
-            found = self.files(rows)
+            return self.files(rows)
         except NotFound:
             return []
-        return [] if self._name is None and _yet_to_speak(found, rows) else found
 
 
 def _yet_to_speak(found: Sequence[File], rows: Sequence[StreamRow]) -> bool:

@@ -20,6 +20,8 @@ POLL_SECONDS, FULL_SECONDS = 0.2, 0.02
 #: So often it is asked whether the brokers answer, where nothing came. Records wait and none come
 #: for so long: the connection is made anew.
 LOOK_SECONDS, STALL_SECONDS = 5.0, 15.0
+#: Nothing came and nothing failed for so long: it is a topic that may be read.
+PROOF_SECONDS = 1.0
 #: A stream is looked for this often at most; and so many are asked for before reading begins.
 MISSED_SECONDS, MOST_ASKED = 10.0, 64
 
@@ -41,7 +43,12 @@ class Reading:
         self._sought: dict[StreamKey, float] = {}
         self._told = False
         self._began: dict[int, int] = {}
-        self._came_at = self._looked_at = clock()
+        self._began_at = self._came_at = self._looked_at = clock()
+
+    @property
+    def works(self) -> bool:
+        """Whether the brokers let it read: they say so late, when it has long begun."""
+        return self._came_at > self._began_at or self._clock() - self._began_at > PROOF_SECONDS
 
     @property
     def current(self) -> bool:

@@ -100,17 +100,14 @@ class TopicFeed:
         self._loop.set_exception_handler(lambda loop, context: None)
         pause = SHORTEST_SECONDS
         while not self._closed:
-            before = self.beginnings
             try:
                 await self._session()
             except Exception as error:  # noqa: BLE001 - the store has everything too
+                pause = min(2 * pause, LONGEST_SECONDS) if self.trouble else SHORTEST_SECONDS
                 ours = isinstance(error, TransportError)
                 self.trouble = str(error) if ours else f"the topic cannot be read: {error!r}"
-            self._mailbox.wake()
-            if self.beginnings > before:
-                pause = SHORTEST_SECONDS
-            await asyncio.sleep(pause)
-            pause = min(2 * pause, LONGEST_SECONDS)
+                self._mailbox.wake()
+                await asyncio.sleep(pause)
 
     async def _session(self) -> None:
         """Read until something fails."""
@@ -119,11 +116,13 @@ class TopicFeed:
         reading = Reading(connection, self._course, self._run, self._mailbox)
         try:
             await reading.begin()
-            self._reading, self.trouble = reading, ""
+            self._reading = reading
             self.beginnings += 1
             self._mailbox.wake()
             while not self._closed:
                 await reading.step()
+                if reading.works:
+                    self.trouble = ""
         finally:
             self._reading = None
             await connection.close()

@@ -19,7 +19,7 @@ class Topic:
         self.committed = dict.fromkeys(range(count))
         self.recent = None
         self.tells = True
-        self.failing = False
+        self.failing = self.denied = False
         self.connections = []
 
     def put(self, run, data, offset=0, writer="a" * 32, stream="stdout", number=None, **more):
@@ -79,6 +79,8 @@ class Connection:
 
     async def records(self, seconds):
         self._answer()
+        if self.topic.denied:
+            raise TransportError("may not be read")
         found = {}
         for number in set(self.at) - self.resting:
             records = self.topic.partitions[number][self.at[number] :]

@@ -97,6 +97,21 @@ def test_a_topic_that_fails_says_why_and_goes_on_where_it_was(topic):
     feed.close()
 
 
+def test_a_topic_that_lets_us_in_and_not_read_is_one_trouble(topic):
+    topic.denied = True
+    feed = TopicFeed(topic.connect, "run-1")
+    until(lambda: feed.trouble)
+    seen = set()
+
+    def begun_again():
+        seen.add(feed.trouble)
+        return feed.beginnings > 1
+
+    until(begun_again)
+    assert seen == {"may not be read"}
+    feed.close()
+
+
 def test_a_topic_that_never_answers_is_closed_at_once(topic):
     topic.failing = True
     feed = TopicFeed(topic.connect, "run-1")
