@@ -21,6 +21,7 @@ FORBIDDEN = {
     "query": {"stores", "sources", "worker", "cli", "embedded"},
     "stores": {"sources", "worker", "cli", "embedded"},
     "sources": {"stores", "worker", "cli"},
+    "feeds": {"stores", "worker", "cli", "embedded"},
     "words.py": {"stores", "sources", "query", "worker", "cli"},
     "block.py": {"stores", "sources", "query", "worker", "cli"},
     "assemble.py": {"sources", "worker", "cli", "query"},
