@@ -282,6 +282,7 @@ def test_a_script_elsewhere_is_heard_before_opensearch_has_it(
         assert (bytes(follower.out), bytes(follower.err)) == (wanted, b"")
     finally:
         worker.send_signal(signal.SIGCONT)
+        mark.touch()  # the script outlives who started it
         script.kill()
         script.wait()
         end_shipper(settings)
