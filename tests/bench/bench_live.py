@@ -35,7 +35,9 @@ def main():
     arguments = parser.parse_args()
     lines, idle = arguments.lines, arguments.idle
     loghaul = [sys.executable, "-m", "loghaul_ingest"]
-    with tempfile.TemporaryDirectory() as home, tempfile.TemporaryDirectory() as elsewhere:
+    # The shipper ends by itself, a moment later.
+    made = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
+    with made as home, tempfile.TemporaryDirectory() as elsewhere:
         os.environ["LOGHAUL_HOME"] = home
         transport = prepare().transport
         environment = dict(os.environ)

@@ -95,7 +95,8 @@ class Node:
 
     def pin(self, core: int) -> None:
         """Let the node have one core, and this process the other."""
-        subprocess.run(["taskset", "-a", "-p", "-c", str(core), str(self.pid)], check=True)
+        command = ["taskset", "-a", "-p", "-c", str(core), str(self.pid)]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         os.sched_setaffinity(0, os.sched_getaffinity(0) - {core})
 
     def cpu(self) -> float:

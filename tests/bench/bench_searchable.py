@@ -44,7 +44,7 @@ def main() -> None:
         os.environ["LOGHAUL_HOME"] = home
         settings = prepare(chosen.fresh_seconds)
         run = f"searchable-{uuid.uuid4().hex[:8]}"
-        script = [sys.executable, "-c", PRINTER, str(chosen.lines)]
+        script = [sys.executable, "-c", PRINTER, str(chosen.lines), "0"]
         command = ["run", "-q", "--run-id", run, "--", *script]
         with running("ingest"), running(*command) as runner:
             delays = watch(settings.store, run, chosen.lines)
