@@ -91,9 +91,10 @@ class SpoolReader:
             if self._segment is None and not self._open_next():
                 break
             assert self._segment is not None
-            used = self._parse(self._segment.window(self._at, WINDOW_BYTES), entries)
+            window = self._segment.window(self._at, WINDOW_BYTES)
+            used = self._parse(window, entries)
             self._at += used
-            if not used and not self._pass(self._segment, entries):
+            if not used and not self._pass(self._segment, window, entries):
                 break
         return entries
 
@@ -243,8 +244,11 @@ class SpoolReader:
 
     # -- places without a record
 
-    def _pass(self, segment: SegmentFile, entries: list[Entry]) -> bool:
-        """Get over the place where no record begins; False: nothing is to be done (yet)."""
+    def _pass(self, segment: SegmentFile, window: bytes, entries: list[Entry]) -> bool:
+        """Get over the place where no record begins; False: nothing is to be done (yet).
+
+        window   what was seen from there on
+        """
         if self.ended:
             return False
         if not segment.final:
@@ -253,7 +257,7 @@ class SpoolReader:
                 # The writer went on: what it wrote here before that must be read once more.
                 segment.final = True
                 return True
-            return self._pass_live(segment, entries)
+            return self._pass_live(segment, window, entries)
         rest = segment.window(self._at, segment.size)
         read = killed_read(rest, 0)
         if read is not None and read.stream in self._account.streams:
@@ -270,9 +274,8 @@ class SpoolReader:
             self._at += after
         return True
 
-    def _pass_live(self, segment: SegmentFile, entries: list[Entry]) -> bool:
+    def _pass_live(self, segment: SegmentFile, rest: bytes, entries: list[Entry]) -> bool:
         """A place is damaged in a live segment when twice a valid record lay behind it."""
-        rest = segment.window(self._at, WINDOW_BYTES)
         after = next_record(rest, min(8, len(rest)), self._account.streams)
         if after < 0:
             if not self.directory.exists():

@@ -30,6 +30,8 @@ from loghaul.spool.format import (
 )
 
 _NOT_ZERO = re.compile(rb"[^\0]")
+#: What is not written yet is zeros, half a megabyte of them at each look: compared, not searched.
+_ZEROS = bytes(4096)
 
 
 class Read(NamedTuple):
@@ -80,6 +82,8 @@ def next_record(data: bytes, at: int, streams: Container[int]) -> int:
     """Return where the next record of a known stream begins, from `at` on; -1: nowhere."""
     last = len(data) - HEADER_BYTES
     while True:
+        while data.startswith(_ZEROS, at):
+            at += len(_ZEROS)
         found = _NOT_ZERO.search(data, at)
         if found is None or found.start() & -8 > last:
             return -1
