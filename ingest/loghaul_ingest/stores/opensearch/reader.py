@@ -31,8 +31,9 @@ from loghaul_ingest.stores.opensearch.weighing import weigh
 
 _FIRST_LOAD, _LARGEST_LOAD = 4, 64
 
-#: How long a node that went away under a reader is waited for: about what a restart takes.
-PATIENCE_SECONDS = 45.0
+#: How long a node that went away under a reader is waited for: what a restart takes, on a machine
+#: that has other work too.
+PATIENCE_SECONDS = 90.0
 _PAUSE_SECONDS = 0.25
 
 #: Streams whose bucket is remembered.
