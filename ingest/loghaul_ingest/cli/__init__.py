@@ -103,7 +103,9 @@ class LazyGroup(click.Group):
         from loghaul_ingest.errors import IngestError, NotFound, UsageError
 
         try:
-            return super().invoke(ctx)
+            found = super().invoke(ctx)
+            sys.stdout.flush()
+            return found
         except NotFound as error:
             raise Failure(str(error), 3) from error
         except UsageError as error:
@@ -115,6 +117,8 @@ class LazyGroup(click.Group):
         except OSError as error:
             # Files are named where they are opened; without a name it is the output.
             what = f"use {error.filename}" if error.filename else "write the output"
+            if not error.filename:
+                _write_nowhere()
             raise Failure(f"cannot {what}: {error.strerror or error}") from error
 
 
@@ -137,8 +141,13 @@ def _unknown(name: str) -> str:
 
 def _leave_quietly() -> NoReturn:
     """Nobody reads our output any more: end as SIGPIPE would have ended us, without a word."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    _write_nowhere()
     raise SystemExit(141)
+
+
+def _write_nowhere() -> None:
+    """What is still in the buffer of stdout must not fail once more when Python ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _print_version(ctx: click.Context, _: click.Parameter, value: bool) -> None:
