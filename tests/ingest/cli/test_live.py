@@ -47,7 +47,8 @@ def chunk(offset, text, ago=0, end=False, path=LOG, writer="a" * 32):
         del common["log.iostream"]
     last = End(offset + len(data), NOW, "exit", None, {"status": "completed"}) if end else None
     key = StreamKey("run-1", writer, "stdout" if path == LOG else "info")
-    marks = (Mark(len(data), NOW - ago),) if data else ()
+    # Of this moment, not of the one in which the tests were collected.
+    marks = (Mark(len(data), int(time.time() * 1e6) - ago),) if data else ()
     return Chunk(key, TEXT, offset, data, marks, NOW - HOUR, common, last)
 
 
