@@ -103,9 +103,7 @@ class LazyGroup(click.Group):
         from loghaul_ingest.errors import IngestError, NotFound, UsageError
 
         try:
-            found = super().invoke(ctx)
-            sys.stdout.flush()
-            return found
+            return super().invoke(ctx)
         except NotFound as error:
             raise Failure(str(error), 3) from error
         except UsageError as error:
@@ -115,11 +113,16 @@ class LazyGroup(click.Group):
         except BrokenPipeError:
             _leave_quietly()
         except OSError as error:
-            # Files are named where they are opened; without a name it is the output.
-            what = f"use {error.filename}" if error.filename else "write the output"
-            if not error.filename:
-                _write_nowhere()
-            raise Failure(f"cannot {what}: {error.strerror or error}") from error
+            raise _failed(error) from error
+
+
+def _failed(error: OSError) -> Failure:
+    """Return what is told of an error that no command has told of."""
+    if error.filename:
+        # Files are named where they are opened; without a name it is the output.
+        return Failure(f"cannot use {error.filename}: {error.strerror or error}")
+    _write_nowhere()
+    return Failure(f"cannot write the output: {error.strerror or error}")
 
 
 def _missing(name: str, module: str, error: ModuleNotFoundError) -> str:
@@ -210,6 +213,10 @@ def main() -> None:
         sys.stdout.flush()
     except BrokenPipeError:
         _leave_quietly()
+    except OSError as error:
+        failure = _failed(error)
+        failure.show()
+        code = failure.exit_code
     except click.exceptions.Abort:
         code = 130
     except click.ClickException as error:
