@@ -126,8 +126,12 @@ def encode(chunk: Chunk) -> Record:
         headers.append(("end", _json(chunk.end._asdict())))
     if chunk.gaps:
         headers.append(("gap", _json([list(gap) for gap in chunk.gaps])))
-    key = f"{chunk.key.writer}/{chunk.key.stream}".encode("utf-8", "surrogateescape")
-    return Record(key, chunk.data, headers)
+    return Record(record_key(chunk.key), chunk.data, headers)
+
+
+def record_key(stream: StreamKey) -> bytes:
+    """Return the key of the records of a stream: by it they stay in one partition, in order."""
+    return f"{stream.writer}/{stream.stream}".encode("utf-8", "surrogateescape")
 
 
 def decode(value: bytes, headers: Headers) -> Chunk:

@@ -15,12 +15,12 @@ import pytest
 
 from ledger import Ledger
 from loghaul import config, shipper
-from loghaul.chunk import TEXT, StreamKey
+from loghaul.chunk import TEXT, StreamKey, record_key
 from loghaul.spool import SpoolWriter
 from loghaul.transports.address import parse
 from loghaul_ingest import group
 from loghaul_ingest.feeds.connection import Connection
-from loghaul_ingest.feeds.course import candidates, record_key
+from loghaul_ingest.feeds.course import candidates
 from loghaul_ingest.stores import open_reader
 from loghaul_ingest.topics import Plan, set_up
 

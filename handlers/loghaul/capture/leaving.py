@@ -6,7 +6,6 @@ lives writes on, and nobody waits for it.
 
 from __future__ import annotations
 
-import os
 import time
 from pathlib import Path
 
@@ -78,7 +77,7 @@ class Leaving:
         return [
             path
             for path in writers(self._settings.spool)
-            if self._is_ours(path) and (path.name == self._writer or _ended(path))
+            if self._is_ours(path) and (path.name == self._writer or lock.is_free(path))
         ]
 
     def _is_ours(self, path: Path) -> bool:
@@ -90,17 +89,6 @@ class Leaving:
             parent = facts.facts.get("parent")
             self._ours[path.name] = self._writer in (facts.id, parent)
         return self._ours[path.name]
-
-
-def _ended(path: Path) -> bool:
-    """Whether nobody writes there any more."""
-    try:
-        held = lock.take(path)
-    except OSError:
-        return False
-    if held is not None:
-        os.close(held)
-    return held is not None
 
 
 def _waiting(path: Path) -> int:

@@ -34,7 +34,12 @@ class Route:
 
     def partition(self, key: bytes) -> int:
         """Return the partition of a record's key."""
-        return crc32(key) % self.count
+        return partition_of(key, self.count)
+
+
+def partition_of(key: bytes, count: int) -> int:
+    """Return the partition of a record's key where there are so many."""
+    return crc32(key) % count
 
 
 def _remembered(directory: Path, topic: str) -> Optional[int]:

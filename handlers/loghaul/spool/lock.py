@@ -21,6 +21,17 @@ def create(directory: Path) -> int:
     return fd
 
 
+def is_free(directory: Path) -> bool:
+    """Tell whether nobody writes to a directory any more; False where there is none."""
+    try:
+        held = take(directory)
+    except OSError:
+        return False
+    if held is not None:
+        os.close(held)
+    return held is not None
+
+
 def take(directory: Path) -> Optional[int]:
     """Lock a directory and return the descriptor that holds the lock; None: somebody has it.
 

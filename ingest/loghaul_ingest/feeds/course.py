@@ -9,9 +9,9 @@ what lies before that is in the store, or will be shown by it in a moment.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from zlib import crc32
 
-from loghaul.chunk import StreamKey
+from loghaul.chunk import StreamKey, record_key
+from loghaul.shipper.route import partition_of
 from loghaul_ingest.feeds.connection import Bounds
 
 #: Bytes of other runs in partitions that are only listened to: at once, and per second.
@@ -20,19 +20,14 @@ LISTEN_BYTES, LISTEN_BYTES_PER_SECOND = 64 * 2**20, 4 * 2**20
 RECENT_SECONDS = 600.0
 
 
-def record_key(stream: StreamKey) -> bytes:
-    """Return the key of the records of a stream (`loghaul.chunk.encode`)."""
-    return f"{stream.writer}/{stream.stream}".encode("utf-8", "surrogateescape")
-
-
 def candidates(stream: StreamKey, count: int) -> list[int]:
     """Return the partitions that a stream may be in, the likeliest first.
 
     Its writer remembers the count of partitions that there was (`loghaul.shipper.route`), which may
     be less than today's.
     """
-    number = crc32(record_key(stream))
-    return list(dict.fromkeys(number % count for count in range(count, 0, -1)))
+    key = record_key(stream)
+    return list(dict.fromkeys(partition_of(key, fewer) for fewer in range(count, 0, -1)))
 
 
 class Course:

@@ -9,11 +9,11 @@ import asyncio
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from loghaul.chunk import Chunk, StreamKey, decode
+from loghaul.chunk import Chunk, StreamKey, decode, record_key
 from loghaul.errors import ChunkError, TransportError
 from loghaul_ingest.asking import beside
 from loghaul_ingest.feeds.connection import Connection, Raw
-from loghaul_ingest.feeds.course import RECENT_SECONDS, Course, candidates, record_key
+from loghaul_ingest.feeds.course import RECENT_SECONDS, Course, candidates
 from loghaul_ingest.feeds.mailbox import Mailbox
 
 POLL_SECONDS, FULL_SECONDS = 0.2, 0.02

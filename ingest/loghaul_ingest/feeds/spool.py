@@ -47,7 +47,7 @@ class SpoolFeed:
     @property
     def abandoned(self) -> bool:
         """See `base.Feed`."""
-        return any(_left(reader.directory) for reader, _ in self._open.values())
+        return any(lock.is_free(reader.directory) for reader, _ in self._open.values())
 
     def follow(self, stream: StreamKey, position: Callable[[], int | None]) -> None:
         """See `base.Feed`: all of the run is given."""
@@ -98,14 +98,3 @@ class SpoolFeed:
                 self._open[reader.id] = (reader, Cutter(reader))
             else:
                 reader.close()
-
-
-def _left(directory: Path) -> bool:
-    """Return whether nobody holds the lock of a writer's directory any more."""
-    try:
-        held = lock.take(directory)
-    except OSError:
-        return False
-    if held is not None:
-        os.close(held)
-    return held is not None

@@ -1,13 +1,12 @@
 from zlib import crc32
 
-from loghaul.chunk import TEXT, Chunk, StreamKey, encode
+from loghaul.chunk import TEXT, Chunk, StreamKey, encode, record_key
 from loghaul_ingest.feeds.connection import Bounds
 from loghaul_ingest.feeds.course import (
     LISTEN_BYTES,
     LISTEN_BYTES_PER_SECOND,
     Course,
     candidates,
-    record_key,
 )
 
 KEY = StreamKey("run-1", "a" * 32, "stdout")
