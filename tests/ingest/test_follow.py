@@ -2,6 +2,7 @@ import time
 
 import pytest
 
+from clock import Clock
 from loghaul.chunk import TEXT
 from loghaul.spool import SpoolWriter
 from loghaul_ingest import files as tree_of
@@ -11,14 +12,6 @@ from loghaul_ingest.pieces import Hole
 from loghaul_ingest.runs import attempts
 
 LOG = "azureml-logs/70_driver_log.txt"
-
-
-class Clock:
-    def __init__(self):
-        self.now = 1000.0
-
-    def __call__(self):
-        return self.now
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from concurrent.futures import Future
 
 import pytest
 
+from clock import Clock
 from loghaul.chunk import TEXT, Chunk, End, Gap, Mark, StreamKey
 from loghaul_ingest import files as tree_of
 from loghaul_ingest.errors import StoreAway
@@ -24,14 +25,6 @@ COMMON = {
 #: A run of which nothing was heard for a week has ended.
 NOW = int(time.time() * 1e6)
 ONE, TWO, THREE = b"one\n", b"two\n", b"three\n"
-
-
-class Clock:
-    def __init__(self):
-        self.now = 1000.0
-
-    def __call__(self):
-        return self.now
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ import tracemalloc
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from clock import Clock
 from loghaul.chunk import Chunk, End, Gap, Mark, StreamKey
 from loghaul.config import load
 from loghaul.spool import SpoolWriter
@@ -29,14 +30,6 @@ from loghaul_ingest.stores.memory import MemoryStore
 from loghaul_ingest.watch import Watch, watching
 
 KEY = StreamKey("run", "0" * 32, "stdout")
-
-
-class Clock:
-    def __init__(self):
-        self.now = 1000.0
-
-    def __call__(self):
-        return self.now
 
 
 class Overloaded(StoreError):

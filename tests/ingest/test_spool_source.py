@@ -5,23 +5,16 @@ import os
 
 import pytest
 
+from clock import Clock
 from loghaul.chunk import decode
 from loghaul.spool import SpoolWriter
 from loghaul_ingest.sources.base import Assigned, Fetched, Revoked
 from loghaul_ingest.sources.spool import SpoolSource
 
 
-class Clock:
-    def __init__(self):
-        self.now = 100.0
-
-    def __call__(self):
-        return self.now
-
-
 @pytest.fixture
 def clock():
-    return Clock()
+    return Clock(100.0)
 
 
 def capture(root, name, *parts, ended=True):

@@ -5,6 +5,7 @@ import signal
 
 import pytest
 
+from clock import Clock
 from loghaul import config
 from loghaul.chunk import decode
 from loghaul.shipper.node import Shipper
@@ -12,14 +13,6 @@ from loghaul.shipper.session import Counts, Session
 from loghaul.spool import Limits, SpoolWriter
 from loghaul.spool.rota import Rota
 from loghaul.transports.memory import MemoryTopic
-
-
-class Clock:
-    def __init__(self):
-        self.now = 1000.0
-
-    def __call__(self):
-        return self.now
 
 
 class Bench:
