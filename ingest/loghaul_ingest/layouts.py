@@ -3,7 +3,8 @@ r"""The layouts in which plain text says a level, as one compiled expression.
 It is anchored at the newline before a line, so that a search jumps from line to line with memchr,
 and fails within a few characters on a line that says nothing. What must hold for every part of it:
 nothing matches a newline, no part backtracks over more than a line, and prose that merely mentions
-"error" or "info" does not match: a level counts where a layout puts one.
+"error" or "info" does not match: a level counts where a layout puts one. A group that is repeated
+without backtracking is written (?>(?:...)*): before 3.11.5 Python matches (?:...)*+ wrongly.
 
     A  LEVEL at the start          WARNING:root:msg · INFO - msg · [INFO|x.py:1] · error: msg
     B  a time, then LEVEL          2026-01-01 10:00:00,123 - name - INFO - msg · [time][name][INFO]
@@ -58,7 +59,7 @@ _SEPARATOR = rf"(?>{_BLANK}*(?:[|:,;-]{{1,2}}{_BLANK}*)?)"
 # What may stand between a time and a level: name|, name -, [main], a pid. Never plain words.
 _WORD = r"[\w.@$<>/+-]"
 _ITEM = (
-    rf"(?:(?P<between>[A-Za-z_<]{_WORD}*+(?::{_WORD}++)*+){_BLANK}*+(?:\||-(?={_BLANK})|:(?={_BLANK})|\t)"
+    rf"(?:(?P<between>[A-Za-z_<]{_WORD}*+(?>(?::{_WORD}++)*)){_BLANK}*+(?:\||-(?={_BLANK})|:(?={_BLANK})|\t)"
     r"|[\[{(<][^\[\]{}()<>\"\n]{0,80}+[\]})>]"
     r"|\d++(?![\w.:%]))"
 )
@@ -98,7 +99,7 @@ _UNTIMED = (
     rf"|(?P<level>{_spelled(*_MINOR)})(?={_BLANK}*[:|\]])"
     r"|(?P<level>[DIWEF])(?=\d{4,8} \d\d:\d\d:\d\d)"
     r"|(?P<traceback>Traceback \(most recent call last\):)"
-    rf"|(?!(?:Error|Warning|Exit)\b)(?P<error>(?:\w++\.)*+[A-Z]\w*+){_OVER}{_RAISED}{_NO_METRIC})",
+    rf"|(?!(?:Error|Warning|Exit)\b)(?P<error>(?>(?:\w++\.)*)[A-Z]\w*+){_OVER}{_RAISED}{_NO_METRIC})",
     # A, C, of lines that begin with a bracket
     r"(?=[\[<|])(?:"
     rf"[\[<|]{_BLANK}*(?P<level>{_spelled(*_UPPER, *_LOWER)})(?={_BLANK}*[\]>|]|{_BLANK}+\d)"
@@ -112,11 +113,11 @@ _UNTIMED = (
     rf"|{_NCCL}"
     rf"|(?:level|lvl|severity|log\.level)=\"?"
     rf"(?P<level>{_spelled(*_LOWER, *_UPPER)})(?=[\" \t\n]|\Z)"
-    rf"|(?P<error>(?:[A-Za-z_]\w*+\.)++[A-Z]\w*+){_OVER}{_RAISED}{_NO_METRIC}"
+    rf"|(?P<error>(?>(?:[A-Za-z_]\w*+\.)+)[A-Z]\w*+){_OVER}{_RAISED}{_NO_METRIC}"
     rf"|(?P<error>[a-z_][\w.]*\.(?:exceptions?|errors?|errorfactory)\.[A-Z]\w*+){_OVER})",
     # F
     r"[ |+]*+(?P<traceback>(?:Exception Group )?Traceback \(most recent call last\):)",
-    r"[^ \t\n:]{1,250}+:\d++: (?P<error>(?:[A-Za-z_]\w*+\.)*+[A-Z]\w*+)(?<=Warning)(?=:)",
+    r"[^ \t\n:]{1,250}+:\d++: (?P<error>(?>(?:[A-Za-z_]\w*+\.)*)[A-Z]\w*+)(?<=Warning)(?=:)",
     # G
     rf"(?P<record>\{{{_BLANK}*\"[^\n]*+)",
 )
@@ -142,7 +143,7 @@ LINE = re.compile(
     _GROUP.sub(
         "(?:",
         rf"\n(?:{_USUAL_TIME}()|(?:(?=[\[(]){_LAUNCHER}|){_BLANK}*+"
-        rf"(?:{_TIME}{_SEPARATOR}()(?:{_BEFORE_NCCL}|)|{_BEFORE_NCCL}|{_LOGFMT})?+)"
+        rf"(?>(?:{_TIME}{_SEPARATOR}()(?:{_BEFORE_NCCL}|)|{_BEFORE_NCCL}|{_LOGFMT})?))"
         rf"((?(1)(?:{_USUAL_HEADER}|{_TIMED})|(?(2)(?:{_TIMED})|(?:{'|'.join(_UNTIMED)}))))",
     ).encode(),
     re.ASCII,

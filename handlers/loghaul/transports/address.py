@@ -15,7 +15,7 @@ import ssl
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Optional
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, unquote
 
 from loghaul.config import Secret, yes
 from loghaul.errors import TransportRefused
@@ -97,13 +97,15 @@ def _parse(dsn: str) -> Address:
     scheme, colon, rest = dsn.partition("://")
     if not colon or scheme not in ("kafka", "kafkas"):
         raise ValueError("it begins with neither kafka:// nor kafkas://")
-    parts = urlsplit("//" + rest)
-    options = dict(parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query)))
+    # Not urlsplit: of several hosts it takes none in brackets in newer releases of Python.
+    place, _, query = rest.partition("?")
+    place, _, path = place.partition("/")
+    options = dict(parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query)))
     for name in options:
         if name not in _OPTIONS:
             raise ValueError(f"there is no option {name!r}, only {', '.join(_OPTIONS)}")
-    credentials, _, hosts = parts.netloc.rpartition("@")
-    topic = unquote(parts.path.strip("/"))
+    credentials, _, hosts = place.rpartition("@")
+    topic = unquote(path.strip("/"))
     if not topic or "/" in topic:
         raise ValueError("a topic is missing behind the hosts" if not topic else "one topic only")
     plain = ("ca", "cert", "key", "user")
