@@ -16,9 +16,12 @@ from loghaul.spool import SpoolReader, writers
 LOGHAUL = [str(Path(sys.executable).with_name("loghaul")), "run", "-q", "--"]
 LINES = 30_000
 SCRIPT = """
-import sys
+import os, sys, time
 sys.stdout.reconfigure(line_buffering=True)
-for number in range(int(sys.argv[1])):
+lines, gate = int(sys.argv[1]), sys.argv[2:]
+for number in range(lines):
+    while number == lines // 2 and gate and not os.path.exists(gate[0]):
+        time.sleep(0.001)
     print("line", number, "of the script")
     if number % 7 == 0:
         sys.stderr.write("error %d\\n" % number)
@@ -31,14 +34,17 @@ ROUNDS = [*range(10), *(pytest.param(seed, marks=pytest.mark.slow) for seed in r
 
 @pytest.fixture
 def start(tmp_path, monkeypatch):
-    """Start the script under `loghaul run`, its output piped to files by `cat`, in a group."""
+    """Start the script under `loghaul run`, its output piped to files by `cat`, in a group.
+
+    gate   a file without which the script stops halfway
+    """
     monkeypatch.setenv("LOGHAUL_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("LOGHAUL_BACKGROUND", "0")
     monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
     started = []
 
-    def go(files=False):
-        command = [*LOGHAUL, sys.executable, "-c", SCRIPT, str(LINES)]
+    def go(files=False, gate=()):
+        command = [*LOGHAUL, sys.executable, "-c", SCRIPT, str(LINES), *map(str, gate)]
         outputs = [(tmp_path / name).open("wb") for name in ("out", "err")]
         readers = []
         if not files:
@@ -141,7 +147,8 @@ def test_a_killed_pump_costs_no_byte_on_either_side(start, tmp_path, seed, files
 
 @pytest.mark.parametrize("lived", [0, 0.0005, 0.002, 0.005, 0.01, 0.03])
 def test_after_three_deaths_the_output_is_copied_and_the_rest_is_a_gap(start, tmp_path, lived):
-    process, readers = start()
+    gate = tmp_path / "gate"
+    process, readers = start(gate=[gate])
     killed = set()
     while len(killed) < 3:
         # A pump that was killed is there until the guard has seen it: once each.
@@ -149,6 +156,7 @@ def test_after_three_deaths_the_output_is_copied_and_the_rest_is_a_gap(start, tm
             time.sleep(lived)
             kill(pump)
             killed.add(pump)
+    gate.touch()
     code = finish(process, readers)
 
     data, gaps, ends = captured(tmp_path / "home")

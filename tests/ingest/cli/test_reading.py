@@ -368,8 +368,6 @@ def test_a_query_that_is_nonsense_is_searched_as_text_with_a_hint(shelf, call):
 
 @pytest.mark.parametrize("columns", [60, 160])
 def test_a_terminal_gets_a_screenful_of_runs_with_whole_ids(shelf, monkeypatch, capsys, columns):
-    import os
-    import shutil
     import sys
 
     from loghaul_ingest.cli import runs
@@ -379,7 +377,8 @@ def test_a_terminal_gets_a_screenful_of_runs_with_whole_ids(shelf, monkeypatch, 
     for number, name in enumerate(names):
         shelf.stream([(b"x\n", 0)], run=name, started=START + number * HOUR)
     found = open_reader(shelf.dsn).runs()
-    monkeypatch.setattr(shutil, "get_terminal_size", lambda: os.terminal_size((columns, 24)))
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setenv("LINES", "24")
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     monkeypatch.setenv("NO_COLOR", "1")
 
