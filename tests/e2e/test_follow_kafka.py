@@ -60,7 +60,8 @@ class Follower:
         """Wait for its end; return the exit code."""
         code = self.process.wait(seconds)
         for thread in self._threads:
-            thread.join()
+            thread.join(seconds)
+            assert not thread.is_alive(), "something else holds its output open"
         return code
 
     def close(self):

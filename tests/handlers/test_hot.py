@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings, strategies
 
 import loghaul
+from alarms import alarm, storm
 from loghaul import event, hot
 from loghaul.spool import SpoolReader
 
@@ -88,7 +89,7 @@ def test_a_plain_record_is_not_written_whole(haul, monkeypatch) -> None:
 def test_threads_and_signal_handlers_interleave_whole_lines(haul) -> None:
     count = depth = 0
 
-    def handler(_number, _frame):
+    def handler():
         nonlocal count, depth
         if depth == 20:
             return  # signals come faster than they are taken: this is not about Python's stack
@@ -102,18 +103,13 @@ def test_threads_and_signal_handlers_interleave_whole_lines(haul) -> None:
             haul.log.debug("%d %d", name, n)
 
     haul.log.debug("opens")
-    before = signal.signal(signal.SIGALRM, handler)
-    signal.setitimer(signal.ITIMER_REAL, 0.0002, 0.0002)
     threads = [threading.Thread(target=work, args=(name,)) for name in range(3)]
-    try:
+    with storm(handler):
         for thread in threads:
             thread.start()
         work(3)
         for thread in threads:
             thread.join()
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
     reader, data = SpoolReader(haul.outlet.writer.directory), b""
     while entries := reader.read():
         assert not any(entry.gap for entry in entries)
@@ -135,16 +131,15 @@ def test_interrupts_at_random_moments_break_nothing(haul) -> None:
         raise KeyboardInterrupt
 
     haul.log.debug("opens")
-    before = signal.signal(signal.SIGALRM, handler)
     interrupts = 0
-    for n in range(200):
-        try:
-            signal.setitimer(signal.ITIMER_REAL, 0.00005 + n * 1e-6)
-            while True:
-                haul.log.debug("line %s", "x" * 20)
-        except KeyboardInterrupt:
-            interrupts += 1
-    signal.signal(signal.SIGALRM, before)
+    with alarm(handler):
+        for n in range(200):
+            try:
+                signal.setitimer(signal.ITIMER_REAL, 0.00005 + n * 1e-6)
+                for _ in range(1_000_000):
+                    haul.log.debug("line %s", "x" * 20)
+            except KeyboardInterrupt:
+                interrupts += 1
     haul.log.debug("end")
     messages = haul.messages()
     assert (interrupts, messages[-1]) == (200, "end")

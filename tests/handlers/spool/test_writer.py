@@ -8,6 +8,7 @@ import threading
 
 import pytest
 
+from alarms import alarm, storm
 from loghaul.errors import SpoolError
 from loghaul.spool import SpoolReader, SpoolWriter
 
@@ -153,20 +154,15 @@ def test_a_signal_handler_may_append_in_the_middle_of_an_append(make_writer, rea
     events = writer.stream("log", "events", "log")
     count = 0
 
-    def handler(_number, _frame):
+    def handler():
         nonlocal count
         count += 1
         assert writer.append(events, b"signal\n")
         writer.stream(f"late-{count % 3}", "text", "x")
 
-    before = signal.signal(signal.SIGALRM, handler)
-    signal.setitimer(signal.ITIMER_REAL, 0.0002, 0.0002)
-    try:
+    with storm(handler):
         for _ in range(40_000):
             assert writer.append(events, b"plain\n")
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
     lines = read_all(writer.directory).data("log").splitlines()
     assert count > 10
     assert (40_000, count) == (lines.count(b"plain"), lines.count(b"signal"))
@@ -211,19 +207,17 @@ def test_keyboard_interrupts_at_random_moments_break_nothing(make_writer, found)
     def handler(_number, _frame):
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGALRM, handler)
-    whole = b""
     interrupts = 0
     reader = SpoolReader(writer.directory)
     result = found()
-    for n in range(300):
-        try:
-            signal.setitimer(signal.ITIMER_REAL, 0.00005 + n * 1e-6)
-            while True:
-                writer.append(out, b"x" * 100)
-        except KeyboardInterrupt:
-            interrupts += 1
-    signal.signal(signal.SIGALRM, before)
+    with alarm(handler):
+        for n in range(300):
+            try:
+                signal.setitimer(signal.ITIMER_REAL, 0.00005 + n * 1e-6)
+                for _ in range(1_000_000):
+                    writer.append(out, b"x" * 100)
+            except KeyboardInterrupt:
+                interrupts += 1
     assert writer.append(out, b"end")
     writer.end("exit", {})
     while not reader.ended:
