@@ -7,9 +7,11 @@ import pytest
 
 pytest.importorskip("aiokafka")
 
+from aiokafka.errors import KafkaTimeoutError
 from aiokafka.structs import TopicPartition
 
 from loghaul.transports.address import parse
+from loghaul_ingest.errors import SourceError
 from loghaul_ingest.sources.base import Assigned, Fetched, Lost, Partition, Revoked
 from loghaul_ingest.sources.kafka import KafkaSource, Stalled
 
@@ -143,6 +145,47 @@ def test_where_nothing_was_committed_all_that_the_topic_has_no_more_is_a_loss(be
 
     events = asyncio.run(story())
     assert [event.partition.name for event in events if isinstance(event, Lost)] == ["logs/1"]
+
+
+def test_records_are_read_again_where_nobody_says_whether_some_expired(bench, monkeypatch):
+    async def refuse(key):
+        raise KafkaTimeoutError
+
+    async def story():
+        bench.assign(0)
+        bench.consumer.give(0, 7)
+        monkeypatch.setattr(bench.consumer, "committed", refuse)
+        with pytest.raises(SourceError, match="expired unread is not known"):
+            await bench.fetch()
+
+    asyncio.run(story())
+    assert (bench.source.share, bench.source.joined) == (frozenset(), False)
+
+
+def test_what_a_position_passed_while_it_was_asked_for_is_not_yet_fetched(bench, monkeypatch):
+    asked = asyncio.Event()
+
+    async def getmany(timeout_ms=0, max_records=None):
+        await asked.wait()
+        return bench.consumer.ready.pop(0) if bench.consumer.ready else {}
+
+    async def position(key):
+        asked.set()
+        await asyncio.sleep(0.01)
+        return 1
+
+    async def story():
+        bench.assign(0)
+        bench.consumer.give(0, 0)
+        monkeypatch.setattr(bench.consumer, "getmany", getmany)
+        monkeypatch.setattr(bench.consumer, "position", position)
+        (assigned,) = await bench.source.fetch(1000, 0.01)
+        ends = {assigned.partition: 1}
+        early = await bench.source.reached(ends)
+        events = await bench.source.fetch(1000, 0.01)
+        return early, [type(event) for event in events], await bench.source.reached(ends)
+
+    assert asyncio.run(story()) == (False, [Fetched], True)
 
 
 def test_while_the_store_is_slow_no_record_comes_and_the_group_sees_us_alive(bench):

@@ -163,8 +163,6 @@ class KafkaSource:
 
     async def reached(self, ends: Mapping[Partition, int]) -> bool:
         """Whether everything before some ends was fetched, or is not ours to fetch any more."""
-        if self._queue or self._taking:
-            return False
         for partition, end in ends.items():
             if self._ours.get(_number(partition)) == partition:
                 place = self._place(partition)
@@ -173,7 +171,8 @@ class KafkaSource:
                     if position >= end:
                         continue
                 return False
-        return True
+        # Last: what a position passed while it was asked for may still be here.
+        return not (self._queue or self._taking)
 
     @property
     def joined(self) -> bool:
@@ -299,27 +298,32 @@ class KafkaSource:
 
     async def _note_loss(self, partition: Partition, offset: int) -> None:
         """Report records that expired unread. A jump of offsets alone says nothing."""
+        from aiokafka import errors
+
         expected = self._next.get(partition, offset)
-        place = self._place(partition)
-        with contextlib.suppress(Exception):
-            if expected < 0:
-                # Nothing committed: nobody has read it, or who did could not say so.
-                committed = await asyncio.wait_for(self._consumer.committed(place), ADMIN_SECONDS)
-                expected = committed or 0
-            if offset > expected:
-                begin = await asyncio.wait_for(
-                    self._consumer.beginning_offsets([place]), ADMIN_SECONDS
-                )
-                lost = min(begin[place], offset) - expected
-                if lost > 0:
-                    reason = "expired in the topic before it was read"
-                    self._queue.append(Lost(partition, reason))
-                    self._note(
-                        "records expired unread",
-                        partition=partition.name,
-                        first=expected,
-                        offsets=lost,
-                    )
+        if 0 <= expected >= offset:
+            return
+        try:
+            lost = await self._expired(self._place(partition), expected, offset)
+        except (errors.KafkaError, TimeoutError) as error:
+            # These records are read again, behind what was committed: else nobody asked any more.
+            await self._drop()
+            raise SourceError(
+                f"whether records of {self.address} expired unread is not known: {_said(error)}"
+            ) from error
+        if lost > 0:
+            self._queue.append(Lost(partition, "expired in the topic before it was read"))
+            self._note("records expired unread", partition=partition.name, offsets=lost)
+
+    async def _expired(self, place: Any, expected: int, offset: int) -> int:
+        """Return how many records the topic has no more of those before `offset`."""
+        if expected < 0:
+            # Nothing read yet. Nothing committed: nobody has read it, or could not say so.
+            expected = await asyncio.wait_for(self._consumer.committed(place), ADMIN_SECONDS) or 0
+        if offset <= expected:
+            return 0
+        begin = await asyncio.wait_for(self._consumer.beginning_offsets([place]), ADMIN_SECONDS)
+        return int(min(begin[place], offset)) - expected
 
     async def _finished(self, task: asyncio.Task[None]) -> None:
         from aiokafka import errors
