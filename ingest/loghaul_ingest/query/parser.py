@@ -48,7 +48,7 @@ def parse_tree(text: str, now_us: int, backtracking: bool = False) -> Parsed:
     found = parser.query(0, len(text), None, 0)
     if found is None:
         stripped = plain(text).strip()
-        found = tree.Text(stripped) if stripped.strip('"') else tree.Every()
+        found = tree.Every() if stripped in ("", '""') else tree.Text(stripped)
     return Parsed(found, tuple(dict.fromkeys(parser.hints)))
 
 

@@ -38,6 +38,8 @@ def words(*texts: str) -> tree.Tree:
         ("", Every()),
         ("  ", Every()),
         ("*", Every()),
+        ('""', Every()),
+        ('"', Text('"')),
         ("foo", words("foo")),
         ("Foo BAR", words("foo", "bar")),
         ("foo AND bar", words("foo", "bar")),
