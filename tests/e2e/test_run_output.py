@@ -1,5 +1,6 @@
 """`loghaul run` on pipes and files: exact bytes, exit codes, signals, and what it leaves behind."""
 
+import errno
 import hashlib
 import json
 import os
@@ -219,18 +220,21 @@ accepted = 0
 try:
     while accepted < 600_000:
         accepted += os.write(1, b"a line of twenty-four\\n")
-except BrokenPipeError:
-    pass
+except OSError as error:
+    assert error.errno == int(sys.argv[2])
 open(sys.argv[1], "w").write(str(accepted))
 """
 
 
-def test_what_the_command_wrote_while_its_reader_went_is_kept():
-    for number in range(10):
-        options = ["--run-id", f"run-{number}"]
+@pytest.mark.parametrize(("pty", "number"), [("--no-pty", errno.EPIPE), ("--pty", errno.EIO)])
+def test_what_the_command_wrote_while_its_reader_went_is_kept(pty, number):
+    for turn in range(10):
+        options = ["--run-id", f"run-{turn}", pty]
+        command = [sys.executable, "-c", WRITER, str(turn), str(number)]
         reader = subprocess.Popen(["true"], stdin=subprocess.PIPE)
-        run(sys.executable, "-c", WRITER, str(number), options=options, stdout=reader.stdin)
+        result = run(*command, options=options, stdout=reader.stdin)
         reader.communicate()
+        assert result.returncode == 0
 
     kept = {
         facts_of(facts)["run.id"]: len(data.get("stdout", b"")) for facts, data, _ in captured()

@@ -56,7 +56,8 @@ def open_source(
 
 
 def hold(read_end: int) -> Optional[int]:
-    """Return an end for writing of a pipe that is to be closed for reading; None for a pty.
+    """Return an end for writing of a pipe that is to be closed for reading; None for a pty, whose
+    rest is had before (`terminal.rest_of`).
 
     It keeps what the pipe holds, and is no reader to those who write.
     """

@@ -16,8 +16,8 @@ import time
 from typing import Any, Optional
 
 from loghaul import background
-from loghaul.capture import control, door
-from loghaul.capture.board import Board, Field
+from loghaul.capture import control, door, terminal
+from loghaul.capture.board import BUFFER_BYTES, Board, Field
 from loghaul.capture.job import INFO, LOG, MAX_DEATHS, STATUS, Job
 from loghaul.capture.lifecycle import STATUS_WORDS, Lifecycle
 from loghaul.capture.output import Outputs
@@ -189,8 +189,12 @@ class Pump:
 
         What CMD wrote until guard and pump had both closed the pipe was accepted, and is kept.
         """
-        held = hold(source.plumbing.read_end)
-        os.close(source.plumbing.read_end)
+        read_end = source.plumbing.read_end
+        held = hold(read_end)
+        if held is None:
+            for data in terminal.rest_of(read_end, BUFFER_BYTES):
+                source.keep(data)
+        os.close(read_end)
         control.send(self._guard, {"gone": source.plumbing.slot})
         if self._guard_alive:
             os.kill(self._guard_pid, signal.SIGCHLD)

@@ -5,8 +5,12 @@ from __future__ import annotations
 import fcntl
 import os
 import termios
+from collections.abc import Iterator
+
+from loghaul.spool import pipe
 
 _OUTPUT_FLAGS, _LOCAL_FLAGS = 1, 3
+_TIOCGPTPEER = 0x5441  # Linux's, for the other end; `termios` has no name for it
 _SIZE_BYTES = 8  # struct winsize: rows, columns and pixels
 
 
@@ -28,6 +32,21 @@ def open_pty(output: int) -> tuple[int, int]:
     termios.tcsetattr(theirs, termios.TCSANOW, attributes)
     copy_size(output, ours)
     return ours, theirs
+
+
+def rest_of(ours: int, max_bytes: int) -> Iterator[bytes]:
+    """Give what a pty holds that is to be closed, at most so many bytes at a time.
+
+    It is stopped first, as by Ctrl-S: a write that was accepted before is in it, one that comes
+    later waits and fails with the close.
+    """
+    theirs = fcntl.ioctl(ours, _TIOCGPTPEER, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
+    try:
+        termios.tcflow(theirs, termios.TCOOFF)
+        while pipe.is_readable(ours):
+            yield pipe.read(ours, max_bytes)
+    finally:
+        os.close(theirs)
 
 
 def copy_size(source: int, target: int) -> bool:

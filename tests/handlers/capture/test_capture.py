@@ -1,5 +1,6 @@
 """The parts of capture that need no second process."""
 
+import errno
 import json
 import os
 import socket
@@ -243,12 +244,43 @@ def test_the_rest_of_a_pipe_is_waited_for_as_long_as_somebody_else_reads_it():
     os.close(theirs)
 
 
-def test_a_pty_holds_nothing_for_those_who_come_late():
+@pytest.mark.parametrize("seed", range(10))
+def test_what_a_pty_accepted_before_it_closed_is_there_once(seed):
     ours, theirs = terminal.open_pty(0)
+    accepted, begun = bytearray(), threading.Event()
 
+    def write():
+        try:
+            while True:
+                count = os.write(theirs, data := b"%d\n" % len(accepted))
+                accepted.extend(data[:count])
+                begun.set()
+        except OSError as error:
+            assert error.errno == errno.EIO
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    begun.wait()
     assert hold(ours) is None
+    found = os.read(ours, 100 * seed + 1)
+    found += b"".join(terminal.rest_of(ours, 1000))
+    os.close(ours)
+    writer.join()
+
+    assert bytes(accepted) == found
+    os.close(theirs)
+
+
+def test_a_pty_that_nobody_writes_to_has_no_rest_or_what_was_left_in_it():
+    ours, theirs = terminal.open_pty(0)
+    assert list(terminal.rest_of(ours, 1000)) == []
     os.close(ours)
     os.close(theirs)
+    ours, theirs = terminal.open_pty(0)
+    os.write(theirs, b"left")
+    os.close(theirs)
+    assert b"".join(terminal.rest_of(ours, 1000)) == b"left"
+    os.close(ours)
 
 
 def test_a_reader_that_has_gone_is_told_and_what_waited_is_kept(source):
