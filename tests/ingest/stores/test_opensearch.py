@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from loghaul.chunk import TEXT, Mark, StreamKey
 from loghaul_ingest.block import Facts
 from loghaul_ingest.cli import loghaul
-from loghaul_ingest.errors import StoreDamaged, StoreError, UsageError
+from loghaul_ingest.errors import StoreAway, StoreDamaged, StoreError, UsageError
 from loghaul_ingest.query.proposal import NOTHING, Both, Either, Times, Word
 from loghaul_ingest.seal import seal
 from loghaul_ingest.stores import open_reader, open_writer
@@ -493,6 +493,25 @@ def test_another_kind_of_server_is_told(replay, answer, said):
         open_writer(replay.dsn())
     with pytest.raises(StoreError, match=said):
         open_reader(replay.dsn()).runs()
+
+
+@pytest.mark.parametrize(
+    ("answer", "waits"),
+    [
+        ((500, {"error": {"type": "class_cast_exception", "reason": "of its own"}}), True),
+        ((503, {"error": {"type": "cluster_block_exception", "reason": "recovering"}}), True),
+        ((502, b"Bad Gateway"), True),
+        ((500, b"<html>a server of another kind broke</html>"), False),
+        ((400, {"error": {"type": "illegal_argument_exception", "reason": "why"}}), False),
+    ],
+)
+def test_a_store_that_begins_or_ends_is_one_to_wait_for(replay, answer, waits):
+    replay.version = answer
+
+    with pytest.raises(StoreError) as failure:
+        open_writer(replay.dsn())
+
+    assert isinstance(failure.value, StoreAway) == waits
 
 
 def test_a_server_of_another_protocol_is_told():

@@ -22,7 +22,7 @@ from opensearchpy.serializer import JSONSerializer
 
 from loghaul_ingest.errors import StoreError
 from loghaul_ingest.stores.opensearch.address import Address
-from loghaul_ingest.stores.opensearch.failures import BrokeOff, Failed, HungUp, translate
+from loghaul_ingest.stores.opensearch.failures import PASSING, BrokeOff, Failed, HungUp, translate
 
 #: What is said about this driver is said by our errors; without this it goes to stderr.
 logging.getLogger("opensearch").addHandler(logging.NullHandler())
@@ -30,8 +30,6 @@ logging.getLogger("opensearch").addHandler(logging.NullHandler())
 OLDEST = (2, 12)
 CONNECTIONS = 16
 
-#: No answer, or one that says that there will be one: 0 is a connection that failed.
-_PASSING = frozenset((0, 429, 502, 503, 504))
 _PAUSE_SECONDS = 0.25
 
 
@@ -90,7 +88,7 @@ class Client:
             try:
                 return self._send(method, path, body, parameters, timeout_seconds)
             except Failed as error:
-                if error.status not in _PASSING or time.monotonic() + _PAUSE_SECONDS > until:
+                if error.status not in PASSING or time.monotonic() + _PAUSE_SECONDS > until:
                     raise
             time.sleep(_PAUSE_SECONDS)
 

@@ -28,6 +28,8 @@ CONFLICT = "version_conflict_engine_exception"
 NO_INDEX = "index_not_found_exception"
 BLOCKED = "cluster_block_exception"
 
+#: No answer (0 is a connection that failed), or one that says that there will be one.
+PASSING = frozenset((0, 429, 502, 503, 504))
 #: Types of errors that the same document will always meet.
 _REFUSED = frozenset(
     {
@@ -139,4 +141,6 @@ def _answered(error: TransportError, address: Address) -> Failed:
         message = f"{address} answers with status {status}: is this the port of OpenSearch?"
     else:
         message = f"OpenSearch at {address}: {text} (status {status})"
-    return (Away if status in (429, 503) else Failed)(message, status, kind)
+    # A node that ends or begins says 500 and what broke in it: its own fault, which passes.
+    passing = status in PASSING or (bool(kind) and status >= 500)
+    return (Away if passing else Failed)(message, status, kind)
