@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from typing import Any, AsyncIterator, Optional, Sequence
+from typing import Any, AsyncIterator, Sequence
 
 from loghaul.chunk import Record
 from loghaul.errors import TransportError, TransportRefused
@@ -152,19 +152,20 @@ async def _translated(what: str) -> AsyncIterator[None]:
     try:
         yield
     except refused as error:
-        raise TransportRefused(f"{what}: {_said(error)}") from error
+        raise TransportRefused(f"{what}: {said(error)}") from error
     except errors.InvalidTimestampError as error:
         raise TransportRefused(
             f"{what}: the clock of this machine is far off the brokers': set it (NTP), or let "
             "theirs count with `loghaul setup`; until then the spool keeps the lines"
         ) from error
     except (errors.KafkaError, OSError, asyncio.TimeoutError) as error:
-        raise TransportError(f"{what}: {_said(error)}") from error
+        raise TransportError(f"{what}: {said(error)}") from error
     except AssertionError as error:
         # A partition that is not there any more.
         raise TransportError(f"{what}: {error}") from error
 
 
-def _said(error: BaseException) -> Optional[str]:
+def said(error: BaseException) -> str:
+    """Return what an error of aiokafka is and says: many say nothing."""
     text = str(error) or getattr(error, "description", "")
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -12,8 +12,8 @@ from loghaul.chunk import StreamKey
 from loghaul.config import Settings
 from loghaul_ingest.cli import terminal
 from loghaul_ingest.cli.home import CATCH_UP_SECONDS, bring_up_to_date
-from loghaul_ingest.cli.logs import Show, plain
 from loghaul_ingest.cli.printer import Printer, Source, Style, view_of
+from loghaul_ingest.cli.show import Show, plain
 from loghaul_ingest.feeds import open_feed
 from loghaul_ingest.follow import Follower, News
 from loghaul_ingest.followed import Followed

@@ -13,7 +13,7 @@ from loghaul_ingest.block import Head
 from loghaul_ingest.cli import terminal
 from loghaul_ingest.cli.hits import Hits, in_file_order
 from loghaul_ingest.cli.home import RunName, find_id, opened
-from loghaul_ingest.cli.logs import Moment
+from loghaul_ingest.cli.options import Moment
 from loghaul_ingest.errors import StoreDamaged, UsageError
 from loghaul_ingest.query import Query, parse
 from loghaul_ingest.query.proposal import Proposal

@@ -20,7 +20,7 @@ from typing import Any
 from loghaul.chunk import Record
 from loghaul.errors import TransportError
 from loghaul.transports.address import Address
-from loghaul.transports.kafka import examine, require
+from loghaul.transports.kafka import examine, require, said
 from loghaul.transports.probe import probe
 from loghaul.transports.topic import problems
 from loghaul_ingest.errors import SourceError
@@ -117,7 +117,7 @@ class KafkaSource:
             # They went to another member meanwhile, who reads again what was not committed.
             self._note("positions of partitions that moved were not committed")
         except (errors.KafkaError, TimeoutError) as error:
-            raise SourceError(f"offsets cannot be committed: {_said(error)}") from error
+            raise SourceError(f"offsets cannot be committed: {said(error)}") from error
 
     async def close(self) -> None:
         """See `base.Source`."""
@@ -156,9 +156,7 @@ class KafkaSource:
         try:
             found = await asyncio.wait_for(self._consumer.end_offsets(list(ours)), ADMIN_SECONDS)
         except (errors.KafkaError, TimeoutError) as error:
-            raise SourceError(
-                f"the ends of {self.address} are not known: {_said(error)}"
-            ) from error
+            raise SourceError(f"the ends of {self.address} are not known: {said(error)}") from error
         return {ours[place]: end for place, end in found.items()}
 
     async def reached(self, ends: Mapping[Partition, int]) -> bool:
@@ -219,7 +217,7 @@ class KafkaSource:
         except (errors.KafkaError, OSError) as error:
             with contextlib.suppress(Exception):
                 await asyncio.wait_for(consumer.stop(), CLOSE_SECONDS)
-            raise SourceError(f"{self.address} cannot be read: {_said(error)}") from error
+            raise SourceError(f"{self.address} cannot be read: {said(error)}") from error
         self._consumer = consumer
         self._polled_at = self._came_at = self._looked_at = self._clock()
         consumer.subscribe([self.address.topic], listener=_listener(self))
@@ -309,7 +307,7 @@ class KafkaSource:
             # These records are read again, behind what was committed: else nobody asked any more.
             await self._drop()
             raise SourceError(
-                f"whether records of {self.address} expired unread is not known: {_said(error)}"
+                f"whether records of {self.address} expired unread is not known: {said(error)}"
             ) from error
         if lost > 0:
             self._queue.append(Lost(partition, "expired in the topic before it was read"))
@@ -332,10 +330,10 @@ class KafkaSource:
             task.result()
         except errors.KafkaError as error:
             if isinstance(error, _denied(errors)):
-                raise Refused(f"{self.address} may not be read: {_said(error)}") from error
+                raise Refused(f"{self.address} may not be read: {said(error)}") from error
             if not error.retriable:
                 await self._drop()
-            raise SourceError(f"{self.address} cannot be read: {_said(error)}") from error
+            raise SourceError(f"{self.address} cannot be read: {said(error)}") from error
 
     async def _hold(self, timeout_seconds: float) -> None:
         """Take nothing; show the group now and then that we live."""
@@ -435,11 +433,6 @@ def _denied(errors: Any) -> tuple[type[Exception], ...]:
         errors.GroupAuthorizationFailedError,
         errors.ClusterAuthorizationFailedError,
     )
-
-
-def _said(error: BaseException) -> str:
-    text = str(error) or getattr(error, "description", "")
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 def _listener(source: KafkaSource) -> Any:
