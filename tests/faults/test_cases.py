@@ -64,8 +64,9 @@ from loghaul_ingest.query.proposal import EVERY
 from loghaul_ingest.search import Request, count, search
 from loghaul_ingest.shell import Pace
 from loghaul_ingest.sources.base import Fetched
-from loghaul_ingest.sources.kafka import KafkaSource, Stalled
+from loghaul_ingest.sources.kafka import KafkaSource
 from loghaul_ingest.sources.memory import MemoryBroker
+from loghaul_ingest.sources.watchdog import Stalled
 from loghaul_ingest.stack import stack
 from loghaul_ingest.stores import open_reader, open_writer
 from loghaul_ingest.stores.opensearch.names import stream_id

@@ -13,7 +13,8 @@ from aiokafka.structs import TopicPartition
 from loghaul.transports.address import parse
 from loghaul_ingest.errors import SourceError
 from loghaul_ingest.sources.base import Assigned, Fetched, Lost, Partition, Revoked
-from loghaul_ingest.sources.kafka import KafkaSource, Stalled
+from loghaul_ingest.sources.kafka import KafkaSource
+from loghaul_ingest.sources.watchdog import Stalled
 
 
 def place(number):

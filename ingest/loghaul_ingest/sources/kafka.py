@@ -25,6 +25,7 @@ from loghaul.transports.probe import probe
 from loghaul.transports.topic import problems
 from loghaul_ingest.errors import SourceError
 from loghaul_ingest.sources.base import Assigned, Event, Fetched, Lost, Partition, Revoked
+from loghaul_ingest.sources.watchdog import STALL_SECONDS, Watchdog
 
 #: Compressed bytes that are fetched ahead, per partition and per answer of a broker.
 PARTITION_BYTES, ANSWER_BYTES = 512 * 1024, 8 * 2**20
@@ -33,15 +34,7 @@ TAKEN_RECORDS = 16
 SESSION_MS, HEARTBEAT_MS, POLL_MS = 45_000, 3_000, 300_000
 #: While the store is slow nothing is polled; so often at least, or the group takes us for dead.
 ALIVE_SECONDS = 30.0
-#: Records wait, and none came for so long: something is broken that only a new process mends.
-STALL_SECONDS, LOOK_SECONDS = 180.0, 30.0
 COMMIT_SECONDS, CLOSE_SECONDS, ADMIN_SECONDS = 15.0, 5.0, 10.0
-
-
-class Stalled(SourceError):
-    """Records wait and none come: the process has to be started anew."""
-
-    permanent = True
 
 
 class Refused(SourceError):
@@ -66,17 +59,16 @@ class KafkaSource:
         """`instance`: a name that is this worker's alone; it keeps its partitions over restarts."""
         self.address, self._group, self._instance = address, group, instance
         self._stall_seconds, self._clock, self._note = stall_seconds, clock, note
+        self._watchdog = Watchdog(self._waiting, stall_seconds, clock)
         self._consumer: Any = None
         self._queue: list[Event] = []
         self._ours: dict[int, Partition] = {}
         self._next: dict[Partition, int] = {}
         self._poll: asyncio.Task[None] | None = None
-        self._look: asyncio.Task[None] | None = None
         self._epoch = 0
-        self._polled_at = self._came_at = self._looked_at = clock()
+        self._polled_at = clock()
         self._begun = self._joined = False
         self._taking = False
-        self._stalled: Stalled | None = None
 
     # -- base.Source
 
@@ -93,7 +85,7 @@ class KafkaSource:
         if self._poll.done():
             task, self._poll = self._poll, None
             await self._finished(task)
-        self._watch()
+        self._watchdog.check()
         return self._given(records=True)
 
     async def commit(self, positions: Mapping[Partition, Any]) -> None:
@@ -121,12 +113,12 @@ class KafkaSource:
 
     async def close(self) -> None:
         """See `base.Source`."""
-        for task in (self._poll, self._look):
-            if task is not None:
-                task.cancel()
-                with contextlib.suppress(asyncio.CancelledError, Exception):
-                    await task
-        self._poll = self._look = None
+        if self._poll is not None:
+            self._poll.cancel()
+            with contextlib.suppress(asyncio.CancelledError, Exception):
+                await self._poll
+            self._poll = None
+        await self._watchdog.close()
         await self._drop()
 
     # -- for the worker of a group
@@ -219,7 +211,8 @@ class KafkaSource:
                 await asyncio.wait_for(consumer.stop(), CLOSE_SECONDS)
             raise SourceError(f"{self.address} cannot be read: {said(error)}") from error
         self._consumer = consumer
-        self._polled_at = self._came_at = self._looked_at = self._clock()
+        self._polled_at = self._clock()
+        self._watchdog.alive()
         consumer.subscribe([self.address.topic], listener=_listener(self))
 
     def revoked(self, numbers: Iterable[int]) -> None:
@@ -234,7 +227,7 @@ class KafkaSource:
     def assigned(self, numbers: Iterable[int]) -> None:
         """This is our share; called by aiokafka when it has joined."""
         self._joined = True
-        self._came_at = self._clock()
+        self._watchdog.alive()
         share = sorted(numbers)
         for number in share:
             self._own(number)
@@ -272,7 +265,8 @@ class KafkaSource:
                 return
             # No await before this: these records belong to what is ours now.
             owned = [(self._own(place.partition), records) for place, records in got.items()]
-            self._came_at, wait_ms = self._polled_at, 0
+            self._watchdog.alive()
+            wait_ms = 0
             for partition, records in owned:
                 await self._note_loss(partition, records[0].offset)
                 if partition in self._next:
@@ -338,9 +332,9 @@ class KafkaSource:
     async def _hold(self, timeout_seconds: float) -> None:
         """Take nothing; show the group now and then that we live."""
         await asyncio.sleep(timeout_seconds)
-        now = self._clock()
-        self._came_at = now
-        if self._poll is not None or now - self._polled_at < ALIVE_SECONDS or not self._joined:
+        self._watchdog.alive()
+        polled = self._clock() - self._polled_at < ALIVE_SECONDS
+        if self._poll is not None or polled or not self._joined:
             return
         assigned = self._consumer.assignment()
         self._consumer.pause(*assigned)
@@ -361,45 +355,30 @@ class KafkaSource:
         found, self._queue = self._queue[:count], self._queue[count:]
         return found
 
-    # -- the watchdog
+    # -- for the watchdog
 
-    def _watch(self) -> None:
-        """Look whether records wait that do not come; raises Stalled."""
-        if self._look is not None and self._look.done():
-            task, self._look = self._look, None
-            # Who does not answer is away, and not what is looked for here.
-            with contextlib.suppress(Exception):
-                task.result()
-        if self._stalled is not None:
-            raise self._stalled
-        now = self._clock()
-        still = now - self._came_at
-        if (
-            self._look is None
-            and still > self._stall_seconds
-            and now - self._looked_at > LOOK_SECONDS
-        ):
-            self._looked_at = now
-            self._look = asyncio.create_task(self._look_for_lag())
+    async def _waiting(self, seconds: float) -> str:
+        """Return what waits although nothing came for so many seconds, as a sentence; "": nothing.
 
-    async def _look_for_lag(self) -> None:
-        seconds = self._clock() - self._came_at
+        Raises where nobody answers.
+        """
         if not self._joined:
-            if seconds > 2 * self._stall_seconds:
-                await probe(self.address)
-                self._stalled = Stalled(
-                    f"{self.address} answers, and the group {self._group!r} has told no share for "
-                    f"{seconds:.0f} s: the worker ends, start it again"
-                )
-            return
+            if seconds <= 2 * self._stall_seconds:
+                return ""
+            await probe(self.address)
+            return (
+                f"{self.address} answers, and the group {self._group!r} has told no share for "
+                f"{seconds:.0f} s: the worker ends, start it again"
+            )
         behind = sum(
             [max(0, end - await self._reached(at)) for at, end in (await self.ends()).items()]
         )
-        if behind and self._clock() - self._came_at > self._stall_seconds:
-            self._stalled = Stalled(
-                f"{behind} records wait in {self.address} and none came for {seconds:.0f} s: "
-                "the worker ends, start it again"
-            )
+        if not behind:
+            return ""
+        return (
+            f"{behind} records wait in {self.address} and none came for {seconds:.0f} s: "
+            "the worker ends, start it again"
+        )
 
     async def _reached(self, partition: Partition) -> int:
         """Return the offset up to which a partition was read, by us or before us."""
