@@ -48,7 +48,7 @@ def census(data: bytes, kind: str, spans: int) -> Census:
 
 def _of_text(data: bytes) -> Census:
     text = b"\n" + layouts.prepared(data)
-    found = [(match[layouts.HEADER], match.start()) for match in layouts.LINE.finditer(text)]
+    found = [(match[layouts.HEADER], match.start()) for match in layouts.line().finditer(text)]
     counts: Counter[str] = Counter()
     collected = Collected()
     high: set[bytes] = set()

@@ -21,6 +21,7 @@ Colours are blanked before, and carriage returns are newlines here: see `prepare
 from __future__ import annotations
 
 import re
+from functools import cache
 from itertools import count
 from typing import NamedTuple
 
@@ -137,33 +138,35 @@ _USUAL_TIME = (
 _USUAL_HEADER = rf"(?P<between>[a-z_]{_WORD}*+)(?:\|| - )(?P<level>{_spelled(*_MAJOR)})(?=\|| - )"
 _GROUP = re.compile(r"\(\?P<(\w+)>")
 
-#: Finds the lines that may say something. Groups 1 and 2 are empty: they only tell whether a time
-#: stands before. Where a group may be left out, an empty alternative is faster than a `?`.
-LINE = re.compile(
-    _GROUP.sub(
-        "(?:",
+
+@cache
+def line() -> re.Pattern[bytes]:
+    """Return what finds the lines that may say something; made when it is first needed: 20 ms.
+
+    Groups 1 and 2 are empty: they only tell whether a time stands before. Where a group may be left
+    out, an empty alternative is faster than a `?`.
+    """
+    text = (
         rf"\n(?:{_USUAL_TIME}()|(?:(?=[\[(]){_LAUNCHER}|){_BLANK}*+"
         rf"(?>(?:{_TIME}{_SEPARATOR}()(?:{_BEFORE_NCCL}|)|{_BEFORE_NCCL}|{_LOGFMT})?))"
-        rf"((?(1)(?:{_USUAL_HEADER}|{_TIMED})|(?(2)(?:{_TIMED})|(?:{'|'.join(_UNTIMED)}))))",
-    ).encode(),
-    re.ASCII,
-)
+        rf"((?(1)(?:{_USUAL_HEADER}|{_TIMED})|(?(2)(?:{_TIMED})|(?:{'|'.join(_UNTIMED)}))))"
+    )
+    return re.compile(_GROUP.sub("(?:", text).encode(), re.ASCII)
 
-#: The group of LINE that is the header of a line: what says its level, without its time, so that
+
+#: The group of `line` that is the header of a line: what says its level, without its time, so that
 #: the headers of many lines are few.
 HEADER = 3
 
 
-def _header_expression() -> re.Pattern[bytes]:
+@cache
+def _header() -> re.Pattern[bytes]:
     """The same parts over a header alone: what was looked at behind it is its end now."""
     numbers = count()
     text = "|".join((*_UNTIMED, _TIMED)).replace("(?=", r"(?=\Z|")
     return re.compile(
         _GROUP.sub(lambda match: f"(?P<{match[1]}_{next(numbers)}>", text).encode(), re.ASCII
     )
-
-
-_HEADER = _header_expression()
 
 
 class Said(NamedTuple):
@@ -179,13 +182,13 @@ class Said(NamedTuple):
 
 
 def prepared(data: bytes) -> bytes:
-    """Return text in which LINE may search, of equal length; put a newline before it."""
+    """Return text in which `line` may search, of equal length; put a newline before it."""
     data = blank(data, TEXT)
     return data.replace(b"\r", b"\n") if b"\r" in data else data
 
 
 def said(header: bytes) -> Said:
-    """Return what the header of a line says: group HEADER of a match of LINE."""
+    """Return what the header of a line says: group HEADER of a match of `line`."""
     if header.startswith(b"{") and header[1:].lstrip(b" \t").startswith(b'"'):
         return Said(record=header)
     found = _SAID.get(header)
@@ -200,7 +203,7 @@ _SAID: dict[bytes, Said] = {}
 
 
 def _say(header: bytes) -> Said:
-    match = _HEADER.fullmatch(header)
+    match = _header().fullmatch(header)
     if match is None:
         return Said()
     values = {

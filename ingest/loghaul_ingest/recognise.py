@@ -48,7 +48,7 @@ def fields_of(line: bytes, kind: str) -> dict[str, Any]:
         return _record_fields(line)
     if kind != TEXT:
         return {}
-    match = layouts.LINE.match(b"\n" + prepared(line))
+    match = layouts.line().match(b"\n" + prepared(line))
     if match is None:
         return {}
     said = layouts.said(match[layouts.HEADER])
@@ -68,7 +68,7 @@ def level_lines(data: bytes, kind: str) -> list[LevelLine]:
         return []
     text = b"\n" + prepared(data)
     found = []
-    for match in layouts.LINE.finditer(text):
+    for match in layouts.line().finditer(text):
         said = layouts.said(match[layouts.HEADER])
         level = said.level
         start = match.start()

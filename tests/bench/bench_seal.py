@@ -101,7 +101,7 @@ def main() -> None:
         "words": lambda kind, data: index_words(words(data, kind)),
         "line ends": lambda kind, data: lines.count(data, kind),
         "spans": lambda kind, data: lines.spans(data, kind),
-        "expression alone (text)": lambda kind, data: layouts.LINE.findall(data),
+        "expression alone (text)": lambda kind, data: layouts.line().findall(data),
         "census: levels, fields, times": lambda kind, data: census.census(
             data, kind, lines.count(data, kind, more=False)
         ),
