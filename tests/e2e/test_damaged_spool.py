@@ -15,13 +15,15 @@ import pytest
 
 LOGHAUL = [str(Path(sys.executable).with_name("loghaul"))]
 LINES = 4_000
-#: With pauses, so that there are many small records.
+#: Goes on when what it wrote was taken out of its pipes, so that there are many small records.
 SPEAK = f"""
-import os, time
+import fcntl, os, termios, time
+def waiting(fd):
+    return int.from_bytes(fcntl.ioctl(fd, termios.FIONREAD, bytes(4)), "little")
 for n in range({LINES}):
     os.write(1 + n % 2, b'line %06d of the damaged run\\n' % n)
-    if n % 40 == 39:
-        time.sleep(0.003)
+    while n % 40 == 39 and waiting(1) + waiting(2):
+        time.sleep(0.001)
 """
 STREAMS = {
     name: b"".join(b"line %06d of the damaged run\n" % n for n in range(first, LINES, 2))
