@@ -22,7 +22,7 @@ from pathlib import Path
 import corpus
 
 from loghaul import config
-from loghaul.spool import SpoolWriter
+from loghaul.spool import Limits, SpoolWriter
 from loghaul_ingest import worker
 from loghaul_ingest.sources.spool import SpoolSource
 from loghaul_ingest.stack import stack
@@ -43,9 +43,10 @@ class NullWriter:
         return 0
 
 
-def spool(root: Path, data: bytes, read_bytes: int = 4096) -> None:
+def spool(root: Path, data: bytes, read_bytes: int = 4096, run: str = "bench") -> None:
     """As a pipe gives it: reads of about 4 KiB."""
-    writer = SpoolWriter(root, {"run.id": "bench", "role": "process"})
+    limits = Limits(32 * 2**30, 0)
+    writer = SpoolWriter(root, {"run.id": run, "role": "process"}, limits=limits)
     stream = writer.stream("stdout", "text", "azureml-logs/70_driver_log.txt")
     for at in range(0, len(data), read_bytes):
         assert writer.append(stream, data[at : at + read_bytes])
