@@ -19,10 +19,10 @@ Choices, where a user could expect one or the other
 - A blocked reader (Ctrl-S, `| less`) blocks CMD once the pipes are full, as without us, only later:
   spooling runs up to 1 MiB ahead of the reader (64 KiB of a terminal), and CMD's own pipe holds
   more. Each stream is held up by its own reader only.
-- A reader that has gone (`| head`): what the pipe holds is still spooled, then the stream is
-  closed, so CMD gets its SIGPIPE as without us; of what it writes until then nothing is lost. A
-  terminal that has gone (EIO) does not: CMD goes on, and is captured. A full disk below the user's
-  own file: capture goes on, and the execution log says so.
+- A reader that has gone (`| head`): what the pipe or pty holds is still spooled, then the stream is
+  closed, so CMD gets its SIGPIPE (EIO of a pty) as without us; of what it writes until then nothing
+  is lost. A terminal that has gone (EIO) does not: CMD goes on, and is captured. A full disk below
+  the user's own file: capture goes on, and the execution log says so.
 - Processes that outlive CMD and hold its output: the guard returns when CMD has ended and nothing
   came for a second, at most 60 s after CMD. The pump goes on for these 60 s, then ends the
   streams; later bytes still reach the terminal, but belong to no run.
