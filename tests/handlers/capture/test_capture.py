@@ -197,23 +197,29 @@ def test_a_read_that_was_spooled_is_not_spooled_again(source):
     os.close(reading)
 
 
-@pytest.mark.parametrize("seed", range(10))
-def test_what_a_pipe_accepted_before_its_last_reader_closed_is_there_once(seed):
-    read_end, theirs = os.pipe()
+def writing(end, number):
+    """Return a thread that writes until that fails with an errno, and what was accepted of it."""
     accepted, begun = bytearray(), threading.Event()
 
     def write():
         try:
             while True:
-                count = os.write(theirs, data := b"%d\n" % len(accepted))
+                count = os.write(end, data := b"%d\n" % len(accepted))
                 accepted.extend(data[:count])
                 begun.set()
-        except BrokenPipeError:
-            pass
+        except OSError as error:
+            assert error.errno == number
 
     writer = threading.Thread(target=write)
     writer.start()
     begun.wait()
+    return writer, accepted
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_what_a_pipe_accepted_before_its_last_reader_closed_is_there_once(seed):
+    read_end, theirs = os.pipe()
+    writer, accepted = writing(theirs, errno.EPIPE)
     held = hold(read_end)
     found = os.read(read_end, 1000 * seed + 1)
     os.close(read_end)
@@ -247,20 +253,7 @@ def test_the_rest_of_a_pipe_is_waited_for_as_long_as_somebody_else_reads_it():
 @pytest.mark.parametrize("seed", range(10))
 def test_what_a_pty_accepted_before_it_closed_is_there_once(seed):
     ours, theirs = terminal.open_pty(0)
-    accepted, begun = bytearray(), threading.Event()
-
-    def write():
-        try:
-            while True:
-                count = os.write(theirs, data := b"%d\n" % len(accepted))
-                accepted.extend(data[:count])
-                begun.set()
-        except OSError as error:
-            assert error.errno == errno.EIO
-
-    writer = threading.Thread(target=write)
-    writer.start()
-    begun.wait()
+    writer, accepted = writing(theirs, errno.EIO)
     assert hold(ours) is None
     found = os.read(ours, 100 * seed + 1)
     found += b"".join(terminal.rest_of(ours, 1000))
