@@ -108,7 +108,7 @@ class Script:
         assert len(lines) <= len(self.noted()) + 1, "a line that was never printed"
 
     def _stored(self):
-        """Return the lines in the store; None while the stream has no end there."""
+        """Return the lines in the store; None while it lacks the stream's end, or bytes before."""
         try:
             reader = open_reader(self.settings.store)
         except StoreError:
@@ -118,6 +118,8 @@ class Script:
             if not rows or not rows[0].facts.end:
                 return None
             (row,) = rows
+            if row.stored < row.facts.end.length:
+                return None
             found = list(pieces(reader, row.facts, 0))
             assert not [item for item in found if isinstance(item, Hole)], self.run
             data = b"".join(item.data for item in found)

@@ -96,7 +96,22 @@ def emptied(path):
     os.utime(path, (1, 1))
 
 
+def changed(statement):
+    """A damage that SQLite itself does not see: values that no writer of ours writes."""
+
+    def change(path):
+        with sqlite3.connect(path) as connection:
+            connection.execute(statement)
+        connection.close()
+
+    return change
+
+
 DAMAGES = {
+    "facts": changed("UPDATE streams SET facts = x'7b'"),
+    "facts that lack": changed("UPDATE streams SET facts = '{}'"),
+    "no text": changed("UPDATE streams SET writer = CAST(x'ff' AS TEXT)"),
+    "name": changed("UPDATE streams SET name = 7"),
     "garbage": lambda path: path.write_bytes(b"not a database " * 1000),
     "head": lambda path: overwrite(path, 0, b"\xff" * 200),
     "empty": lambda path: emptied(path),
@@ -118,6 +133,24 @@ def test_a_damaged_run_is_named_and_the_others_go_on(store, folder, damage):
     assert len(list(reader.candidates(EVERY, runs=["good"]))) == 50
     assert {row.run: row.status for row in reader.runs()}["good"] == "lost"
     assert "damaged" in {row.status for row in reader.runs()}
+    reader.close()
+
+
+def test_a_database_that_does_not_say_whose_it_is_costs_the_others_nothing(store, folder):
+    changed("DELETE FROM meta")(folder.database("bad"))
+    reader = open_reader(store)
+
+    assert sorted(row.status for row in reader.runs()) == ["damaged", "lost"]
+    reader.close()
+
+
+def test_a_frame_that_claims_to_be_huge_takes_no_memory(store, folder):
+    # A frame of zstd with a size of content of 2 to the power of 40 bytes.
+    changed("UPDATE content SET data = x'28b52ffde00000000000010000010000'")(folder.database("bad"))
+    reader = open_reader(store)
+
+    with pytest.raises(StoreDamaged, match="more than any block has"):
+        list(reader.load([head.key for head in reader.heads(key("bad"))]))
     reader.close()
 
 

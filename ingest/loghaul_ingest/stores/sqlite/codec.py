@@ -18,6 +18,8 @@ from loghaul_ingest.block import Facts
 #: With a dictionary as small as level 3 on real logs, sometimes smaller, and a third faster.
 LEVEL = 1
 
+#: A frame says how large its content is, and as much memory is taken: an altered one says anything.
+_LARGEST_BYTES = 64 * 2**20
 #: Marks of this many bytes are not worth a frame.
 _SMALL = 64
 
@@ -55,9 +57,12 @@ class Codec:
 
     def unpack(self, packed: bytes) -> bytes:
         """Return the bytes again. Raises zstandard.ZstdError when they were altered."""
-        number = zstandard.get_frame_parameters(packed).dict_id
+        frame = zstandard.get_frame_parameters(packed)
+        number = frame.dict_id
         if number not in self._decompressors:
             raise zstandard.ZstdError(f"dictionary {number} is not there")
+        if frame.content_size > _LARGEST_BYTES:
+            raise zstandard.ZstdError(f"{frame.content_size:,} bytes are more than any block has")
         return self._decompressors[number].decompress(packed)
 
     def pack_marks(self, marks: Sequence[Mark]) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import struct
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -201,14 +202,22 @@ def create_index(connection: sqlite3.Connection, name: str) -> None:
         connection.execute(f"INSERT INTO {name} ({name}, rank) VALUES (?, ?)", (setting, value))
 
 
+#: What reading a row raises that no writer of ours wrote: SQLite checks pages, not values.
+_NONSENSE = (ValueError, TypeError, LookupError, AttributeError, struct.error)
+
+
 @contextmanager
 def translated(path: Path) -> Iterator[None]:
-    """Turn errors of the driver into StoreError and StoreDamaged that name the file."""
+    """Turn errors of the driver, and rows that make no sense, into StoreError and StoreDamaged that
+    name the file.
+    """
     try:
         yield
     except sqlite3.Error as error:
         code = (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF
-        if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+        # Python's own, without a code, is of a text that is none.
+        undecoded = isinstance(error, sqlite3.OperationalError) and not code
+        if undecoded or code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
             raise damaged(path, error) from error
         if code == sqlite3.SQLITE_FULL:
             raise StoreError(
@@ -217,6 +226,8 @@ def translated(path: Path) -> Iterator[None]:
         raise StoreError(f"{path} cannot be used now: {error}") from error
     except zstandard.ZstdError as error:
         raise damaged(path, error) from error
+    except _NONSENSE as error:
+        raise damaged(path, f"{type(error).__name__}: {error}") from error
     except OSError as error:
         raise StoreError(f"{path} cannot be used: {error}") from error
 
