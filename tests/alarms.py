@@ -2,6 +2,7 @@
 
 with alarm(handler):                  # handler(number, frame); set the timer as you like
 with storm(handler, seconds=0.0002):  # handler() is called that often
+interrupted(work, 200)                # work() over and over, and so many KeyboardInterrupts
 """
 
 import signal
@@ -38,3 +39,21 @@ def storm(handler, seconds=0.0002, most=5000):
     with alarm(limited):
         signal.setitimer(signal.ITIMER_REAL, seconds, seconds)
         yield
+
+
+def interrupted(work, times):
+    """Work over and over, interrupted at so many moments; return how often it was."""
+
+    def handler(_number, _frame):
+        raise KeyboardInterrupt
+
+    interrupts = 0
+    with alarm(handler):
+        for n in range(times):
+            try:
+                signal.setitimer(signal.ITIMER_REAL, 0.00005 + n * 1e-6)
+                for _ in range(1_000_000):
+                    work()
+            except KeyboardInterrupt:
+                interrupts += 1
+    return interrupts

@@ -34,11 +34,11 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))
 
 import corpus
+from bench_ingest import spool
 from bench_search import _words
 
 from loghaul import config
 from loghaul.chunk import Mark, StreamKey
-from loghaul.spool import SpoolWriter
 from loghaul_ingest import worker
 from loghaul_ingest.block import MAX_LINES, Facts
 from loghaul_ingest.query import parse
@@ -182,7 +182,7 @@ def round_of(node: Node, lines: list[bytes], number: int, bodies: list[bytes]) -
     with tempfile.TemporaryDirectory() as scratch:
         dsn = f"opensearch://{node.place}/worker{number}"
         settled = config.load(home=Path(scratch), store=dsn)
-        spool(settled.spool, b"".join(lines))
+        spool(settled.spool, b"".join(lines), run="run-000")
         asyncio.run(open_writer(dsn).close())  # templates are made once in a store's life
         found["worker"] = measured(node, lambda: worker.once(settled, compact_seconds=0))
     prefix = f"ready{number}"
@@ -199,16 +199,6 @@ async def prepare(dsn: str) -> None:
     writer = open_writer(dsn)
     await writer.write(Batch((), (FACTS,)))
     await writer.close()
-
-
-def spool(root: Path, data: bytes, read_bytes: int = 4096) -> None:
-    """As a pipe gives it: reads of about 4 KiB."""
-    writer = SpoolWriter(root, {"run.id": "run-000", "role": "process"})
-    stream = writer.stream("stdout", "text", "azureml-logs/70_driver_log.txt")
-    for at in range(0, len(data), read_bytes):
-        assert writer.append(stream, data[at : at + read_bytes])
-    writer.end("exit", {"exit_code": 0})
-    writer.close()
 
 
 def ingest(node: Node, lines: list[bytes], rounds: int) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import re
-import signal
 import threading
 from pathlib import Path
 
@@ -12,7 +11,7 @@ import pytest
 from hypothesis import given, settings, strategies
 
 import loghaul
-from alarms import alarm, storm
+from alarms import interrupted, storm
 from loghaul import event, hot
 from loghaul.spool import SpoolReader
 
@@ -127,19 +126,8 @@ def test_threads_and_signal_handlers_interleave_whole_lines(haul) -> None:
 
 
 def test_interrupts_at_random_moments_break_nothing(haul) -> None:
-    def handler(_number, _frame):
-        raise KeyboardInterrupt
-
     haul.log.debug("opens")
-    interrupts = 0
-    with alarm(handler):
-        for n in range(200):
-            try:
-                signal.setitimer(signal.ITIMER_REAL, 0.00005 + n * 1e-6)
-                for _ in range(1_000_000):
-                    haul.log.debug("line %s", "x" * 20)
-            except KeyboardInterrupt:
-                interrupts += 1
+    interrupts = interrupted(lambda: haul.log.debug("line %s", "x" * 20), 200)
     haul.log.debug("end")
     messages = haul.messages()
     assert (interrupts, messages[-1]) == (200, "end")

@@ -115,8 +115,7 @@ class KafkaSource:
         """See `base.Source`."""
         if self._poll is not None:
             self._poll.cancel()
-            with contextlib.suppress(asyncio.CancelledError, Exception):
-                await self._poll
+            await asyncio.gather(self._poll, return_exceptions=True)
             self._poll = None
         await self._watchdog.close()
         await self._drop()

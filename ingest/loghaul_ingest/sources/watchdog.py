@@ -61,8 +61,7 @@ class Watchdog:
         """End a look that is under way."""
         if self._looking is not None:
             self._looking.cancel()
-            with contextlib.suppress(asyncio.CancelledError, Exception):
-                await self._looking
+            await asyncio.gather(self._looking, return_exceptions=True)
             self._looking = None
 
     @property

@@ -2,13 +2,12 @@
 
 import hashlib
 import os
-import signal
 import stat
 import threading
 
 import pytest
 
-from alarms import alarm, storm
+from alarms import interrupted, storm
 from loghaul.errors import SpoolError
 from loghaul.spool import SpoolReader, SpoolWriter
 
@@ -203,21 +202,9 @@ def test_an_interrupt_in_the_middle_leaves_a_writer_that_goes_on(make_writer, re
 def test_keyboard_interrupts_at_random_moments_break_nothing(make_writer, found):
     writer = make_writer()
     out = writer.stream("out", "text", "out")
-
-    def handler(_number, _frame):
-        raise KeyboardInterrupt
-
-    interrupts = 0
     reader = SpoolReader(writer.directory)
     result = found()
-    with alarm(handler):
-        for n in range(300):
-            try:
-                signal.setitimer(signal.ITIMER_REAL, 0.00005 + n * 1e-6)
-                for _ in range(1_000_000):
-                    writer.append(out, b"x" * 100)
-            except KeyboardInterrupt:
-                interrupts += 1
+    interrupts = interrupted(lambda: writer.append(out, b"x" * 100), 300)
     assert writer.append(out, b"end")
     writer.end("exit", {})
     while not reader.ended:

@@ -136,7 +136,6 @@ def _answered(error: TransportError, address: Address) -> Failed:
         message = f"user {address.user!r} lacks rights in OpenSearch at {address}: {text}"
     elif status in (429, 503) and not kind:
         message = f"OpenSearch at {address} is overloaded or not ready (status {status})"
-        return Away(message, status)
     elif not kind:
         message = f"{address} answers with status {status}: is this the port of OpenSearch?"
     else:
